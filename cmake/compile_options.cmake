@@ -1,0 +1,17 @@
+# Flags that hold for every target of the project.
+add_library(kvs_options INTERFACE)
+target_compile_options(kvs_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor
+                                             -Wimplicit-fallthrough)
+target_include_directories(kvs_options INTERFACE ${PROJECT_SOURCE_DIR}/include)
+target_link_libraries(kvs_options INTERFACE tl::expected Threads::Threads)
+
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_options(kvs_options INTERFACE -fstack-protector-strong)
+  target_compile_definitions(kvs_options INTERFACE _FORTIFY_SOURCE=2)
+  target_link_options(kvs_options INTERFACE -Wl,-z,relro,-z,now)
+endif()
+if(KVS_SANITIZE)
+  target_compile_options(kvs_options INTERFACE -fsanitize=${KVS_SANITIZE} -fno-omit-frame-pointer
+                                               -fno-sanitize-recover=all)
+  target_link_options(kvs_options INTERFACE -fsanitize=${KVS_SANITIZE})
+endif()

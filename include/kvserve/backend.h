@@ -1,0 +1,121 @@
+// Backend: one device's memory and one virtual method per operation. The model is written once over
+// it; kernels/cpu implements it in the executable, GPU plugins in their own libraries.
+//
+// Threads: every method is called from one thread at a time (the engine thread after start-up).
+// Ops may run asynchronously in order; Synchronize() waits. A fault of the device aborts
+// (KVS_CHECK): a half-alive device serves nobody.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "kvserve/dtype.h"
+#include "kvserve/kernel_params.h"
+#include "kvserve/status.h"
+
+namespace kvs {
+
+// Owns device memory. Zeroed at allocation, aligned to at least 64 bytes. Movable.
+class DeviceBuffer {
+ public:
+  using Free = void (*)(void* data, size_t bytes);
+  DeviceBuffer() = default;
+  DeviceBuffer(void* data, size_t bytes, Free free) : data_(data), bytes_(bytes), free_(free) {}
+  DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+    if (this == &other) return *this;
+    Reset();
+    data_ = std::exchange(other.data_, nullptr);
+    bytes_ = std::exchange(other.bytes_, 0);
+    free_ = other.free_;
+    return *this;
+  }
+  ~DeviceBuffer() { Reset(); }
+
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  void Reset() {
+    if (data_ != nullptr) free_(data_, bytes_);
+    data_ = nullptr;
+  }
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+  Free free_ = nullptr;
+};
+
+// Row-major weights in host memory, as a checkpoint holds them.
+struct HostMatrix {
+  const void* data;
+  DType dtype;
+  uint32_t rows;
+  uint32_t cols;
+};
+
+// What a step may need at most; scratch memory is sized from it once.
+struct BackendLimits {
+  uint32_t max_num_seqs;
+  uint32_t max_num_batched_tokens;
+  uint32_t max_num_logits_rows;
+  uint32_t max_model_len;
+  uint32_t num_heads;
+  uint32_t num_kv_heads;
+  uint32_t head_dim;
+  uint32_t hidden_size;
+  uint32_t intermediate_size;
+  uint32_t vocab_size;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // One line for the start-up log: device, instruction set or architecture, threads.
+  virtual std::string Describe() const = 0;
+  // What activations are held in; the CPU holds float32.
+  virtual DType activation_dtype() const = 0;
+
+  // kOsError when the memory cannot be had; `what` names its use in the message.
+  virtual Result<DeviceBuffer> Allocate(size_t bytes, const char* what) = 0;
+  virtual void CopyToDevice(void* device, const void* host, size_t bytes) = 0;
+  virtual void CopyToHost(void* host, const void* device, size_t bytes) = 0;
+
+  // Stacks `parts` by rows (equal cols) into one packed matrix held as `dtype`, converting where
+  // the checkpoint's dtype differs. The parts may be unmapped afterwards.
+  virtual Result<std::unique_ptr<LinearWeight>> PackLinear(std::span<const HostMatrix> parts,
+                                                           DType dtype) = 0;
+
+  // Takes every scratch buffer. Called once, before any op below; no op allocates after it.
+  virtual Result<void> Reserve(const BackendLimits& limits) = 0;
+
+  virtual void Embed(const EmbedParams& params) = 0;
+  virtual void AddRmsNorm(const AddRmsNormParams& params) = 0;
+  virtual void Linear(const LinearParams& params) = 0;
+  virtual void RopeKvStore(const RopeKvStoreParams& params) = 0;
+  virtual void PagedAttention(const PagedAttentionParams& params) = 0;
+  virtual void SiluMul(const SiluMulParams& params) = 0;
+  virtual void GatherRows(const GatherRowsParams& params) = 0;
+  // Results are complete when it returns.
+  virtual void Sample(const SampleParams& params) = 0;
+  virtual void Synchronize() = 0;
+};
+
+struct CpuBackendOptions {
+  uint32_t num_threads = 0;  // 0 = one per physical core this process may use
+  // Highest instruction set to use, for tests and for isolating a fault: "auto", "avx512", "avx2",
+  // "portable". kUnavailable when the processor lacks it.
+  std::string instruction_set = "auto";
+};
+
+Result<std::unique_ptr<Backend>> MakeCpuBackend(const CpuBackendOptions& options);
+
+}  // namespace kvs

@@ -1,0 +1,47 @@
+// Where a token's K and V lie. The only address arithmetic of the KV cache: sizing, writers,
+// readers and tests of every backend call it.
+//
+// One layer: [num_blocks][num_kv_heads][2 (K, V)][block_size][head_dim], so that one head's K of
+// one block is one contiguous run, followed by its V. A layer's blocks include the null block 0.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kvserve/dtype.h"
+#include "kvserve/float_bits.h"
+#include "kvserve/ids.h"
+
+namespace kvs {
+
+struct KvLayout {
+  uint32_t num_layers;
+  uint32_t num_kv_heads;
+  uint32_t head_dim;
+  uint32_t block_size;  // tokens per block: 16, 32 or 64
+  KvCacheDType dtype;
+
+  // Elements of one head's K (or V) in one block.
+  KVS_HD constexpr size_t PlaneElements() const { return size_t{block_size} * head_dim; }
+
+  // Element offsets within a layer; multiply by SizeOf(dtype) for bytes.
+  KVS_HD constexpr size_t KOffset(BlockId block, uint32_t kv_head) const {
+    return (size_t{block.value} * num_kv_heads + kv_head) * 2 * PlaneElements();
+  }
+  KVS_HD constexpr size_t VOffset(BlockId block, uint32_t kv_head) const {
+    return KOffset(block, kv_head) + PlaneElements();
+  }
+
+  // Bytes of one block in one layer, and in all layers.
+  constexpr size_t LayerBlockBytes() const {
+    return size_t{2} * num_kv_heads * PlaneElements() * SizeOf(dtype);
+  }
+  constexpr size_t BlockBytes() const { return LayerBlockBytes() * num_layers; }
+  constexpr size_t TokenBytes() const { return BlockBytes() / block_size; }
+};
+
+static_assert(KvLayout{8, 2, 64, 16, KvCacheDType::kBf16}.TokenBytes() == 4096);
+static_assert(KvLayout{8, 2, 64, 16, KvCacheDType::kF8E4M3}.TokenBytes() == 2048);
+static_assert(KvLayout{1, 2, 64, 16, KvCacheDType::kBf16}.KOffset(BlockId{1}, 1) == 6144);
+
+}  // namespace kvs

@@ -1,0 +1,84 @@
+// Everything a user can set, as asked: an empty optional is "auto" and is resolved once, by
+// config/resolve. Field comments give unit, default and why. Flags, KVSERVE_* variables and YAML
+// keys have these names with '-' for '_' (config/flags holds the table).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kvserve/dtype.h"
+
+namespace kvs {
+
+enum class LoadFormat : uint8_t { kAuto, kSafetensors, kDummy };
+enum class DeviceKind : uint8_t { kAuto, kCpu, kCuda, kHip };
+enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
+enum class LogFormat : uint8_t { kAuto, kText, kJson };  // auto: text on a terminal, else JSON
+
+struct ModelOptions {
+  std::string model;                            // directory; empty = the bundled model
+  std::vector<std::string> served_model_names;  // default: the model as given
+  std::optional<DType> dtype;                   // auto: the checkpoint's
+  LoadFormat load_format = LoadFormat::kAuto;
+  std::optional<uint32_t> max_model_len;  // tokens; auto: the model's, cut to what the pool holds
+  uint64_t seed = 0;                      // of dummy weights and of unseeded requests' draws
+};
+
+struct CacheOptions {
+  std::optional<KvCacheDType> kv_cache_dtype;  // auto: the model's dtype
+  bool calculate_kv_scales = false;
+  bool enable_prefix_caching = false;  // off by default, as in the article kvserve follows
+  uint32_t block_size = 16;            // tokens: 16, 32 or 64
+  // Pool size: at most one of the three. Default: kCpuKvCacheBytesDefault.
+  std::optional<uint64_t> kv_cache_memory_bytes;
+  std::optional<uint64_t> kv_cache_tokens;
+  std::optional<uint32_t> num_gpu_blocks_override;
+  double gpu_memory_utilization = 0.92;  // share of a device's memory; devices only
+};
+
+struct SchedulerOptions {
+  uint32_t max_num_seqs = 128;
+  uint32_t max_num_batched_tokens = 2048;
+  uint32_t max_num_queued_reqs = 1024;  // waiting requests; more are answered 503
+  SchedulingPolicy policy = SchedulingPolicy::kFcfs;
+};
+
+struct DeviceOptions {
+  DeviceKind device = DeviceKind::kAuto;
+  uint32_t num_threads = 0;  // CPU threads; 0 = one per core
+  std::string cpu_instruction_set = "auto";
+};
+
+struct HttpOptions {
+  std::string host = "127.0.0.1";
+  uint16_t port = 8000;
+  std::vector<std::string> api_keys;  // --api-key, KVSERVE_API_KEY
+  std::string api_key_file;           // one key a line
+  std::string ssl_certfile;
+  std::string ssl_keyfile;
+  uint64_t max_body_bytes = 8u << 20;
+  uint32_t max_connections = 0;      // 0: max_num_seqs + max_num_queued_reqs + 64, at most 2048
+  uint32_t shutdown_timeout_s = 30;  // SIGTERM: seconds for requests in flight; 0 aborts them
+  uint32_t send_timeout_s = 30;      // a client that does not read for so long is dropped
+};
+
+struct LogOptions {
+  std::string level = "info";  // trace, debug, info, warning, error
+  LogFormat format = LogFormat::kAuto;
+};
+
+struct ServerOptions {
+  ModelOptions model;
+  CacheOptions cache;
+  SchedulerOptions scheduler;
+  DeviceOptions device;
+  HttpOptions http;
+  LogOptions log;
+};
+
+// The pool when nothing sizes it: enough for a small model on a small machine.
+inline constexpr uint64_t kCpuKvCacheBytesDefault = uint64_t{1} << 30;
+
+}  // namespace kvs

@@ -1,0 +1,99 @@
+// From argv, KVSERVE_* variables and a YAML file to options. Flag over environment over file over
+// default; an unknown key is an error with a suggestion. Nothing below this layer reads the
+// outside.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "kvserve/model_config.h"
+#include "kvserve/options.h"
+#include "kvserve/status.h"
+
+namespace kvs {
+
+struct ServeCommand {
+  ServerOptions options;
+};
+struct CheckCacheCommand {
+  std::string url;
+  std::string api_key;
+  std::string model;             // empty: the first of /v1/models
+  uint32_t prompt_tokens = 512;  // at least
+  uint32_t max_tokens = 32;
+  bool json = false;
+};
+struct BenchCommand {
+  std::string url;
+  std::string api_key;
+  std::string model;
+  uint32_t num_prompts = 64;
+  uint32_t concurrency = 8;   // closed loop
+  double request_rate = 0.0;  // requests per second, Poisson; > 0 makes the loop open
+  uint32_t prompt_tokens = 256;
+  uint32_t output_tokens = 64;
+  uint32_t shared_prefix_tokens = 0;
+  uint32_t num_prefixes = 1;
+  uint64_t seed = 0;
+  bool json = false;
+};
+struct PlanCommand {
+  std::string model;          // directory or config.json
+  uint64_t memory_bytes = 0;  // for the KV cache
+  uint32_t context = 0;       // tokens per sequence; 0 = the model's length
+  uint32_t block_size = 16;
+  bool json = false;
+};
+// --help and --version: print and exit with 0.
+struct PrintCommand {
+  std::string text;
+};
+
+using Command =
+    std::variant<ServeCommand, CheckCacheCommand, BenchCommand, PlanCommand, PrintCommand>;
+
+// kInvalidArgument for a flag, kConfigError for a file or variable.
+Result<Command> ParseCommand(int argc, const char* const* argv);
+
+// No "auto" below this line: what the engine is built from.
+struct ResolvedOptions {
+  std::filesystem::path model_dir;
+  std::vector<std::string> served_model_names;
+  LoadFormat load_format;
+  DType dtype;
+  KvCacheDType kv_dtype;
+  bool enable_prefix_caching;
+  uint32_t block_size;
+  uint32_t num_blocks;  // usable
+  uint64_t kv_pool_bytes;
+  uint64_t kv_bytes_per_token;
+  uint64_t kv_pool_tokens;
+  uint64_t kv_pool_tokens_bf16;  // what BF16 would hold in the same bytes
+  uint32_t max_model_len;
+  uint32_t max_num_seqs;
+  uint32_t max_num_batched_tokens;
+  uint32_t max_num_logits_rows;
+  uint32_t max_num_queued_reqs;
+  SchedulingPolicy policy;
+  uint64_t seed;
+  HttpOptions http;
+
+  // "kv_cache_dtype=fp8_e4m3 enable_prefix_caching=true ...": the one resolved-configuration line.
+  std::string Summary() const;
+};
+
+// The directory of the model asked for; the bundled model when none is named. kNotFound.
+Result<std::filesystem::path> FindModelDir(const std::string& model);
+
+// Cross-field checks; every error names the flag, the value and what is allowed.
+Result<ResolvedOptions> ResolveOptions(const ServerOptions& asked,
+                                       const std::filesystem::path& model_dir,
+                                       const ModelConfig& config);
+
+// `kvserve plan`: the arithmetic without starting, as text or JSON.
+Result<std::string> RunPlan(const PlanCommand& command, const ModelConfig& config);
+
+}  // namespace kvs

@@ -1,0 +1,2 @@
+// kvserve: parse, load, listen, drain. The process's table of contents.
+int main() { return 0; }

@@ -1,0 +1,63 @@
+// Model: weights, KV cache and buffers of one network on one backend; Forward runs one step.
+//
+// Not thread-safe: Load on the main thread, then the engine thread alone. No allocation in Forward.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kvserve/backend.h"
+#include "kvserve/kv_layout.h"
+#include "kvserve/model_config.h"
+#include "kvserve/options.h"
+#include "kvserve/step.h"
+
+namespace kvs {
+
+// Per layer and KV head, [num_layers][num_kv_heads]; all 1 where none are known.
+struct KvScales {
+  std::vector<float> k;
+  std::vector<float> v;
+};
+
+struct ModelLoadOptions {
+  std::filesystem::path model_dir;
+  LoadFormat load_format = LoadFormat::kAuto;
+  DType dtype = DType::kBf16;  // of weights in memory
+  uint64_t seed = 0;           // dummy weights
+  KvCacheDType kv_dtype = KvCacheDType::kBf16;
+  uint32_t num_blocks = 0;  // usable blocks; the null block comes on top
+  StepLimits limits;
+  std::function<void(uint64_t bytes_done, uint64_t bytes_total)> progress;  // may be empty
+};
+
+// The engine sees a model through this, so that tests can run without weights.
+class StepRunner {
+ public:
+  virtual ~StepRunner() = default;
+  // Computes the plan's tokens: writes their K/V, returns logits [num_logits_rows, vocab_size] in
+  // slice order. Valid until the next Forward; Backend::Sample may overwrite them.
+  virtual float* Forward(const StepPlan& plan) = 0;
+  virtual void Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
+                      float* logits) = 0;
+  virtual uint64_t num_saturated() const = 0;  // elements clipped to the largest FP8 code, ever
+};
+
+class Model : public StepRunner {
+ public:
+  // kDataError names the tensor or config field; kOsError the memory that could not be had.
+  static Result<std::unique_ptr<Model>> Load(const ModelConfig& config,
+                                             const ModelLoadOptions& options, Backend& backend);
+  virtual const ModelConfig& config() const = 0;
+  virtual const KvLayout& kv_layout() const = 0;
+  virtual uint64_t weight_bytes() const = 0;
+};
+
+// Reads `model_dir`/config.json and generation_config.json. kNotFound, or kDataError that names the
+// field, the value and what is supported.
+Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir);
+
+}  // namespace kvs

@@ -1,0 +1,2 @@
+# Tests that are programs of their own.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
