@@ -1,2 +1,50 @@
-// kvserve: parse, load, listen, drain. The process's table of contents.
-int main() { return 0; }
+// kvserve: parse, bind, load, listen, drain. The process's table of contents.
+#include <unistd.h>
+
+#include <cstdio>
+#include <type_traits>
+#include <variant>
+
+#include "base/log.h"
+#include "client/client.h"
+#include "config/config.h"
+#include "model/model.h"
+#include "serve.h"
+
+namespace {
+
+int Fail(const kvs::Status& status) {
+  std::fprintf(stderr, "kvserve: %s\n", status.message().c_str());
+  return kvs::ExitCodeOf(status.code());
+}
+
+int Print(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  return written && std::fflush(stdout) == 0 ? 0 : kvs::ExitCodeOf(kvs::Code::kOsError);
+}
+
+int Plan(const kvs::PlanCommand& command) {
+  const auto directory = kvs::FindModelDir(command.model);
+  if (!directory) return Fail(directory.error());
+  const auto config = kvs::ReadModelConfig(*directory);
+  if (!config) return Fail(config.error());
+  const auto report = kvs::RunPlan(command, *config);
+  return report ? Print(*report) : Fail(report.error());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto command = kvs::ParseCommand(argc, argv);
+  if (!command) return Fail(command.error());
+  return std::visit(
+      [](const auto& asked) {
+        using T = std::decay_t<decltype(asked)>;
+        if constexpr (std::is_same_v<T, kvs::ServeCommand>) return kvs::Serve(asked.options);
+        if constexpr (std::is_same_v<T, kvs::CheckCacheCommand>) return kvs::RunCheckCache(asked);
+        if constexpr (std::is_same_v<T, kvs::BenchCommand>) return kvs::RunBench(asked);
+        if constexpr (std::is_same_v<T, kvs::PlanCommand>) return Plan(asked);
+        if constexpr (std::is_same_v<T, kvs::PrintCommand>) return Print(asked.text);
+      },
+      *command);
+}
