@@ -72,7 +72,9 @@ struct ResolvedOptions {
   uint64_t kv_bytes_per_token;
   uint64_t kv_pool_tokens;
   uint64_t kv_pool_tokens_bf16;  // what BF16 would hold in the same bytes
-  uint32_t max_model_len;
+  bool calculate_kv_scales;
+  uint32_t max_model_len;  // at most model_max_len, and at most what the pool holds
+  uint32_t model_max_len;  // the model's own
   uint32_t max_num_seqs;
   uint32_t max_num_batched_tokens;
   uint32_t max_num_logits_rows;
@@ -85,10 +87,12 @@ struct ResolvedOptions {
   std::string Summary() const;
 };
 
-// The directory of the model asked for; the bundled model when none is named. kNotFound.
+// The directory of the model asked for; the bundled model when none is named: beside the executable
+// (../share/kvserve/models/default), else in the source tree it was built from. kNotFound.
 Result<std::filesystem::path> FindModelDir(const std::string& model);
 
-// Cross-field checks; every error names the flag, the value and what is allowed.
+// Cross-field checks; every error names the flag, the value and what is allowed. Reads the files
+// that the options name (API keys, certificate) and the machine's free memory.
 Result<ResolvedOptions> ResolveOptions(const ServerOptions& asked,
                                        const std::filesystem::path& model_dir,
                                        const ModelConfig& config);

@@ -1,0 +1,205 @@
+#include "config/flags.h"
+
+#include <algorithm>
+
+namespace kvs {
+namespace {
+
+using S = ServeSettings;
+using Table = std::vector<Flag<S>>;
+
+constexpr bool kCommon = true;
+constexpr uint64_t kU32Max = UINT32_MAX;
+
+bool IsNotEmpty(const std::string& text) { return !text.empty(); }
+
+// What can stand in an Authorization header: visible ASCII without spaces.
+bool IsApiKey(const std::string& text) {
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c > 32 && c < 127; });
+}
+
+void AddModelFlags(Table& table) {
+  const FlagGroup group = FlagGroup::kModel;
+  table.push_back(TextFlag<S>(
+      {"model", group, "DIR", "Model directory; the bundled model when none is named", kCommon},
+      At(&S::model, &ModelOptions::model), IsNotEmpty, "a model directory"));
+  table.push_back(ListFlag<S>({"served-model-name", group, "NAME",
+                               "Name clients use; several may be given, the first is answered with",
+                               kCommon, FlagKind::kSeveral},
+                              At(&S::model, &ModelOptions::served_model_names), IsNotEmpty,
+                              "a name that is not empty"));
+  table.push_back(ChoiceFlag<S, std::optional<DType>>(
+      {"dtype", group, "TYPE",
+       "Type of the weights in memory: auto (the checkpoint's), bfloat16, "
+       "float16, float32"},
+      At(&S::model, &ModelOptions::dtype),
+      {{"auto", std::nullopt},
+       {"bfloat16", DType::kBf16},
+       {"float16", DType::kF16},
+       {"float32", DType::kF32}}));
+  table.push_back(
+      ChoiceFlag<S, LoadFormat>({"load-format", group, "FORMAT",
+                                 "Weights: auto, safetensors, or dummy (random, for speed tests)"},
+                                At(&S::model, &ModelOptions::load_format),
+                                {{"auto", LoadFormat::kAuto},
+                                 {"safetensors", LoadFormat::kSafetensors},
+                                 {"dummy", LoadFormat::kDummy}}));
+  table.push_back(AutoOrWholeFlag<S>(
+      {"max-model-len", group, "TOKENS",
+       "Most tokens of one sequence, prompt and output; auto: the model's, or what the pool holds",
+       kCommon},
+      At(&S::model, &ModelOptions::max_model_len), 1, kU32Max));
+  table.push_back(
+      WholeFlag<S>({"seed", group, "N", "Seed of dummy weights and of requests that give none"},
+                   At(&S::model, &ModelOptions::seed), 0, UINT64_MAX));
+}
+
+void AddCacheFlags(Table& table) {
+  const FlagGroup group = FlagGroup::kKvCache;
+  table.push_back(ChoiceFlag<S, std::optional<KvCacheDType>>(
+      {"kv-cache-dtype", group, "TYPE",
+       "Storage of keys and values: auto (the model's), bfloat16, float16, fp8 (= fp8_e4m3), "
+       "fp8_e5m2, float32",
+       kCommon},
+      At(&S::cache, &CacheOptions::kv_cache_dtype),
+      {{"auto", std::nullopt},
+       {"bfloat16", KvCacheDType::kBf16},
+       {"float16", KvCacheDType::kF16},
+       {"fp8", KvCacheDType::kF8E4M3},
+       {"fp8_e4m3", KvCacheDType::kF8E4M3},
+       {"fp8_e5m2", KvCacheDType::kF8E5M2},
+       {"float32", KvCacheDType::kF32}}));
+  table.push_back(SwitchFlag<S>({"enable-prefix-caching", group, nullptr,
+                                 "Reuse the blocks of prefixes seen before", kCommon},
+                                At(&S::cache, &CacheOptions::enable_prefix_caching)));
+  table.push_back(SwitchFlag<S>(
+      {"calculate-kv-scales", group, nullptr, "Compute FP8 scales from random tokens at start"},
+      At(&S::cache, &CacheOptions::calculate_kv_scales)));
+  table.push_back(
+      BytesFlag<S>({"kv-cache-memory-bytes", group, "BYTES",
+                    "Pool size in bytes, K/M/G accepted; 1G when nothing sizes the pool", kCommon},
+                   At(&S::cache, &CacheOptions::kv_cache_memory_bytes)));
+  table.push_back(WholeFlag<S>({"kv-cache-tokens", group, "TOKENS",
+                                "Pool size in tokens, the same for every dtype", kCommon},
+                               At(&S::cache, &CacheOptions::kv_cache_tokens), 1, kU32Max));
+  table.push_back(WholeFlag<S>(
+      {"num-gpu-blocks-override", group, "BLOCKS", "Pool size in blocks, on any device"},
+      At(&S::cache, &CacheOptions::num_gpu_blocks_override), 1, kU32Max));
+  table.push_back(RealFlag<S>({"gpu-memory-utilization", group, "SHARE",
+                               "Share of a GPU's memory to use; has no effect on the CPU"},
+                              At(&S::cache, &CacheOptions::gpu_memory_utilization), 0.01, 1.0));
+  table.push_back(ChoiceFlag<S, uint32_t>(
+      {"block-size", group, "TOKENS", "Tokens per KV block: 16, 32 or 64"},
+      At(&S::cache, &CacheOptions::block_size), {{"16", 16}, {"32", 32}, {"64", 64}}));
+}
+
+void AddSchedulerFlags(Table& table) {
+  const FlagGroup group = FlagGroup::kScheduler;
+  table.push_back(WholeFlag<S>({"max-num-seqs", group, "N", "Most sequences in one step", kCommon},
+                               At(&S::scheduler, &SchedulerOptions::max_num_seqs), 1, 4096));
+  table.push_back(WholeFlag<S>(
+      {"max-num-batched-tokens", group, "TOKENS", "Most tokens computed in one step", kCommon},
+      At(&S::scheduler, &SchedulerOptions::max_num_batched_tokens), 1, 1u << 20));
+  table.push_back(WholeFlag<S>(
+      {"max-num-queued-reqs", group, "N", "Most waiting requests; further ones are answered 503"},
+      At(&S::scheduler, &SchedulerOptions::max_num_queued_reqs), 1, 1u << 20));
+  table.push_back(ChoiceFlag<S, SchedulingPolicy>(
+      {"scheduling-policy", group, "POLICY", "Who goes first: fcfs or priority"},
+      At(&S::scheduler, &SchedulerOptions::policy),
+      {{"fcfs", SchedulingPolicy::kFcfs}, {"priority", SchedulingPolicy::kPriority}}));
+}
+
+void AddHttpFlags(Table& table) {
+  const FlagGroup group = FlagGroup::kHttp;
+  table.push_back(TextFlag<S>({"host", group, "HOST", "Address to listen on", kCommon},
+                              At(&S::http, &HttpOptions::host), IsNotEmpty,
+                              "a host name or address"));
+  table.push_back(
+      WholeFlag<S>({"port", group, "PORT", "Port to listen on; 0 takes a free one", kCommon},
+                   At(&S::http, &HttpOptions::port), 0, 65535));
+  table.push_back(WholeFlag<S>(
+      {"max-connections", group, "N",
+       "Most connections at once; 0: max-num-seqs + max-num-queued-reqs + 64, at most 2048"},
+      At(&S::http, &HttpOptions::max_connections), 0, 65536));
+  table.push_back(BytesFlag<S>({"max-body-bytes", group, "BYTES", "Longest request body"},
+                               At(&S::http, &HttpOptions::max_body_bytes)));
+  table.push_back(WholeFlag<S>(
+      {"send-timeout", group, "SECONDS", "A client that does not read for so long is dropped"},
+      At(&S::http, &HttpOptions::send_timeout_s), 1, 86400));
+  table.push_back(WholeFlag<S>({"shutdown-timeout", group, "SECONDS",
+                                "After SIGTERM, time for requests in flight; 0 aborts them"},
+                               At(&S::http, &HttpOptions::shutdown_timeout_s), 0, 86400));
+}
+
+void AddSecurityFlags(Table& table) {
+  const FlagGroup group = FlagGroup::kSecurity;
+  const bool secret = true;
+  table.push_back(ListFlag<S>(
+      {"api-key", group, "KEY",
+       "Key that requests must carry; repeatable. Other users see arguments: prefer the file",
+       false, FlagKind::kList},
+      At(&S::http, &HttpOptions::api_keys), IsApiKey, "visible ASCII characters without spaces",
+      secret));
+  table.push_back(TextFlag<S>({"api-key-file", group, "FILE", "File of keys, one a line", kCommon},
+                              At(&S::http, &HttpOptions::api_key_file), IsNotEmpty, "a file name"));
+  table.push_back(
+      TextFlag<S>({"ssl-certfile", group, "FILE", "Certificate chain (PEM): serve HTTPS"},
+                  At(&S::http, &HttpOptions::ssl_certfile), IsNotEmpty, "a file name"));
+  table.push_back(TextFlag<S>({"ssl-keyfile", group, "FILE", "The certificate's private key (PEM)"},
+                              At(&S::http, &HttpOptions::ssl_keyfile), IsNotEmpty, "a file name"));
+}
+
+void AddDeviceFlags(Table& table) {
+  const FlagGroup group = FlagGroup::kDevice;
+  table.push_back(ChoiceFlag<S, DeviceKind>(
+      {"device", group, "KIND", "What to compute on: auto, cpu, cuda, hip"},
+      At(&S::device, &DeviceOptions::device),
+      {{"auto", DeviceKind::kAuto},
+       {"cpu", DeviceKind::kCpu},
+       {"cuda", DeviceKind::kCuda},
+       {"hip", DeviceKind::kHip}}));
+  table.push_back(WholeFlag<S>({"threads", group, "N", "CPU threads; 0: one per core", kCommon},
+                               At(&S::device, &DeviceOptions::num_threads), 0, 1024));
+  table.push_back(ChoiceFlag<S, std::string>(
+      {"cpu-instruction-set", group, "SET", "Highest to use: auto, avx512, avx2, portable"},
+      At(&S::device, &DeviceOptions::cpu_instruction_set),
+      {{"auto", "auto"}, {"avx512", "avx512"}, {"avx2", "avx2"}, {"portable", "portable"}}));
+}
+
+void AddLoggingFlags(Table& table) {
+  const FlagGroup group = FlagGroup::kLogging;
+  table.push_back(ChoiceFlag<S, std::string>(
+      {"log-level", group, "LEVEL", "Least level to log: trace, debug, info, warning, error",
+       kCommon},
+      At(&S::log, &LogOptions::level),
+      {{"info", "info"},
+       {"trace", "trace"},
+       {"debug", "debug"},
+       {"warning", "warning"},
+       {"error", "error"}}));
+  table.push_back(ChoiceFlag<S, LogFormat>(
+      {"log-format", group, "FORMAT", "auto (text on a terminal, else JSON lines), text, json"},
+      At(&S::log, &LogOptions::format),
+      {{"auto", LogFormat::kAuto}, {"text", LogFormat::kText}, {"json", LogFormat::kJson}}));
+  table.push_back(
+      TextFlag<S>({"config", FlagGroup::kGeneral, "FILE",
+                   "YAML file of the same names; flags and KVSERVE_* count over it", kCommon},
+                  At(&S::config_file), IsNotEmpty, "a file name"));
+}
+
+}  // namespace
+
+std::vector<Flag<ServeSettings>> ServeFlags() {
+  Table table;
+  AddModelFlags(table);
+  AddCacheFlags(table);
+  AddSchedulerFlags(table);
+  AddHttpFlags(table);
+  AddSecurityFlags(table);
+  AddDeviceFlags(table);
+  AddLoggingFlags(table);
+  return table;
+}
+
+}  // namespace kvs

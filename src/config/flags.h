@@ -1,0 +1,23 @@
+// The tables of flags, one per command. Adding an option is one field in kvserve/options.h and one
+// row here; the command line, KVSERVE_* variables, YAML keys and the help follow.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "config/flag.h"
+
+namespace kvs {
+
+// What `kvserve serve` is asked: the options, and the file that holds more of them.
+struct ServeSettings : ServerOptions {
+  std::string config_file;
+};
+
+std::vector<Flag<ServeSettings>> ServeFlags();
+std::vector<Flag<CheckCacheCommand>> CheckCacheFlags();
+std::vector<Flag<BenchCommand>> BenchFlags();
+std::vector<Flag<PlanCommand>> PlanFlags();
+
+}  // namespace kvs

@@ -1,0 +1,191 @@
+// ResolveOptions: from what was asked, with its "auto", to what the engine is built from.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "config/config.h"
+#include "config/kv_pool.h"
+#include "config/secrets.h"
+
+namespace kvs {
+namespace {
+
+// Rows of logits beyond one per sequence, so that prompt logprobs progress in chunks.
+constexpr uint32_t kPromptLogitsRows = 64;
+constexpr uint32_t kMaxConnectionsDefault = 2048;
+
+tl::unexpected<Status> Refuse(const char* flag, const std::string& problem) {
+  return Error(Code::kInvalidArgument, fmt::format("{}: {}", flag, problem), flag);
+}
+
+Result<void> CheckDevice(DeviceKind device) {
+  if (device == DeviceKind::kAuto || device == DeviceKind::kCpu) return {};
+  const char* name = device == DeviceKind::kCuda ? "cuda" : "hip";
+  return Error(Code::kUnavailable,
+               fmt::format("--device: got '{}', but the {} plugin is not part of this build; use "
+                           "--device cpu",
+                           name, name),
+               "--device");
+}
+
+Result<void> CheckScales(const CacheOptions& asked, KvCacheDType dtype) {
+  if (!asked.calculate_kv_scales) return {};
+  if (!IsFp8(dtype)) {
+    return Refuse("--calculate-kv-scales",
+                  fmt::format("needs an FP8 cache, got --kv-cache-dtype {}", ToString(dtype)));
+  }
+  return Error(Code::kUnavailable,
+               "--calculate-kv-scales: this version cannot compute scales at start; drop the flag "
+               "or key to store FP8 with scale 1.0",
+               "--calculate-kv-scales");
+}
+
+// What sizes the pool, for messages: the flag, and what it was given.
+struct PoolRequest {
+  const char* flag;
+  uint64_t num_blocks;
+  std::string text;
+};
+
+Result<PoolRequest> AskedPool(const CacheOptions& asked, const KvLayout& layout) {
+  const int num_given = (asked.kv_cache_memory_bytes ? 1 : 0) + (asked.kv_cache_tokens ? 1 : 0) +
+                        (asked.num_gpu_blocks_override ? 1 : 0);
+  if (num_given > 1) {
+    return Refuse("--kv-cache-memory-bytes",
+                  "at most one of --kv-cache-memory-bytes, --kv-cache-tokens and "
+                  "--num-gpu-blocks-override sizes the pool, got several");
+  }
+  if (asked.num_gpu_blocks_override) {
+    return PoolRequest{"--num-gpu-blocks-override", *asked.num_gpu_blocks_override,
+                       fmt::format("{} blocks", *asked.num_gpu_blocks_override)};
+  }
+  if (asked.kv_cache_tokens) {
+    const uint64_t blocks = (*asked.kv_cache_tokens + layout.block_size - 1) / layout.block_size;
+    return PoolRequest{"--kv-cache-tokens", blocks,
+                       fmt::format("{} tokens", *asked.kv_cache_tokens)};
+  }
+  const uint64_t bytes = asked.kv_cache_memory_bytes.value_or(kCpuKvCacheBytesDefault);
+  return PoolRequest{"--kv-cache-memory-bytes", BlocksInBytes(layout, bytes),
+                     fmt::format("{} bytes{}", bytes, num_given == 0 ? " (the default)" : "")};
+}
+
+// Blocks, bytes and tokens of the pool.
+Result<PoolRequest> ResolvePool(const CacheOptions& asked, const KvLayout& layout,
+                                ResolvedOptions& options) {
+  auto pool = AskedPool(asked, layout);
+  if (!pool) return pool;
+  if (pool->num_blocks == 0) {
+    return Refuse(pool->flag, fmt::format("{} hold no block; one block of {} tokens takes {} bytes",
+                                          pool->text, layout.block_size, layout.BlockBytes()));
+  }
+  if (pool->num_blocks > kPoolTokensMax / layout.block_size) {
+    return Refuse(pool->flag,
+                  fmt::format("{} are {} blocks of {} tokens; at most {} tokens are "
+                              "supported",
+                              pool->text, pool->num_blocks, layout.block_size, kPoolTokensMax));
+  }
+  const uint64_t bytes = pool->num_blocks * layout.BlockBytes();
+  const uint64_t available = AvailableMemoryBytes();
+  if (bytes > available) {
+    return Refuse(pool->flag, fmt::format("{} need {} bytes of memory, but only {} are available; "
+                                          "ask for less",
+                                          pool->text, bytes, available));
+  }
+  KvLayout bf16 = layout;
+  bf16.dtype = KvCacheDType::kBf16;
+  options.num_blocks = static_cast<uint32_t>(pool->num_blocks);
+  options.kv_pool_bytes = bytes;
+  options.kv_bytes_per_token = layout.TokenBytes();
+  options.kv_pool_tokens = pool->num_blocks * layout.block_size;
+  options.kv_pool_tokens_bf16 = bytes / bf16.BlockBytes() * layout.block_size;
+  return pool;
+}
+
+Result<void> ResolveLength(const ModelOptions& asked, const ModelConfig& config,
+                           const PoolRequest& pool, ResolvedOptions& options) {
+  options.model_max_len = config.max_position_embeddings;
+  const auto held = static_cast<uint32_t>(options.kv_pool_tokens);
+  if (!asked.max_model_len) {
+    options.max_model_len = std::min(options.model_max_len, held);
+    return {};
+  }
+  options.max_model_len = *asked.max_model_len;
+  if (options.max_model_len > options.model_max_len) {
+    return Refuse("--max-model-len", fmt::format("got {}, but the model has {} positions",
+                                                 options.max_model_len, options.model_max_len));
+  }
+  if (options.max_model_len > held) {
+    return Refuse("--max-model-len",
+                  fmt::format("got {}, but the KV pool holds {} tokens ({}: {}); lower it, or give "
+                              "the pool more",
+                              options.max_model_len, held, pool.flag, pool.text));
+  }
+  return {};
+}
+
+Result<void> ResolveHttp(const ServerOptions& asked, HttpOptions& http) {
+  http = asked.http;
+  KVS_RETURN_IF_ERROR(CheckTlsFiles(http));
+  if (!http.api_key_file.empty()) {
+    auto keys = ReadApiKeyFile(http.api_key_file);
+    if (!keys) return tl::unexpected<Status>(std::move(keys).error());
+    http.api_keys.insert(http.api_keys.end(), keys->begin(), keys->end());
+  }
+  if (http.max_connections == 0) {
+    http.max_connections =
+        std::min(asked.scheduler.max_num_seqs + asked.scheduler.max_num_queued_reqs + 64,
+                 kMaxConnectionsDefault);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ResolvedOptions> ResolveOptions(const ServerOptions& asked,
+                                       const std::filesystem::path& model_dir,
+                                       const ModelConfig& config) {
+  KVS_RETURN_IF_ERROR(CheckDevice(asked.device.device));
+  ResolvedOptions options{};
+  options.model_dir = model_dir;
+  options.served_model_names = asked.model.served_model_names;
+  if (options.served_model_names.empty()) {
+    options.served_model_names = {asked.model.model.empty() ? "default" : asked.model.model};
+  }
+  options.load_format = asked.model.load_format;
+  options.dtype = asked.model.dtype.value_or(config.checkpoint_dtype);
+  options.kv_dtype = asked.cache.kv_cache_dtype.value_or(KvCacheDTypeOf(options.dtype));
+  KVS_RETURN_IF_ERROR(CheckScales(asked.cache, options.kv_dtype));
+  options.calculate_kv_scales = asked.cache.calculate_kv_scales;
+  options.enable_prefix_caching = asked.cache.enable_prefix_caching;
+  options.block_size = asked.cache.block_size;
+  options.max_num_seqs = asked.scheduler.max_num_seqs;
+  options.max_num_batched_tokens = asked.scheduler.max_num_batched_tokens;
+  options.max_num_logits_rows = asked.scheduler.max_num_seqs + kPromptLogitsRows;
+  options.max_num_queued_reqs = asked.scheduler.max_num_queued_reqs;
+  options.policy = asked.scheduler.policy;
+  options.seed = asked.model.seed;
+
+  const KvLayout layout = LayoutOf(config, options.block_size, options.kv_dtype);
+  const auto pool = ResolvePool(asked.cache, layout, options);
+  if (!pool) return tl::unexpected<Status>(pool.error());
+  KVS_RETURN_IF_ERROR(ResolveLength(asked.model, config, *pool, options));
+  KVS_RETURN_IF_ERROR(ResolveHttp(asked, options.http));
+  return options;
+}
+
+std::string ResolvedOptions::Summary() const {
+  return fmt::format(
+      "kv_cache_dtype={} enable_prefix_caching={} block_size={} kv_bytes_per_token={} "
+      "kv_pool_bytes={} kv_pool_blocks={} kv_pool_tokens={} kv_pool_tokens_bf16={} "
+      "max_model_len={} model_max_len={} dtype={} max_num_seqs={} max_num_batched_tokens={} "
+      "max_num_queued_reqs={} scheduling_policy={} seed={} host={} port={} api_keys={} tls={} "
+      "model={}",
+      ToString(kv_dtype), enable_prefix_caching, block_size, kv_bytes_per_token, kv_pool_bytes,
+      num_blocks, kv_pool_tokens, kv_pool_tokens_bf16, max_model_len, model_max_len,
+      ToString(dtype), max_num_seqs, max_num_batched_tokens, max_num_queued_reqs,
+      policy == SchedulingPolicy::kFcfs ? "fcfs" : "priority", seed, http.host, http.port,
+      http.api_keys.size(), http.ssl_certfile.empty() ? "off" : "on", model_dir.string());
+}
+
+}  // namespace kvs
