@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "blocks/block_hash.h"
 #include "kvserve/options.h"
 #include "kvserve/request.h"
 #include "kvserve/step.h"
@@ -26,7 +27,8 @@ struct SchedulerConfig {
   bool enable_prefix_caching = false;
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
   std::vector<TokenId> eos_token_ids;
-  uint64_t hash_seed = 0;  // random per process; roots every block hash
+  uint64_t hash_seed = 0;                   // random per process; roots every block hash
+  uint32_t num_hash_bits = kBlockHashBits;  // tests force collisions with fewer
 };
 
 // Monotonic counts and current states; read by the engine after each step to update metrics.
@@ -38,9 +40,10 @@ struct SchedulerStats {
   uint32_t num_blocks_cached_free = 0;  // free, but still findable
   uint64_t num_preemptions = 0;
   uint64_t num_evicted_blocks = 0;
-  uint64_t prefix_query_tokens = 0;  // prompt tokens looked up, once per request
+  // Prompt tokens looked up, once per request; a request with prompt logprobs looks nothing up.
+  uint64_t prefix_query_tokens = 0;
   uint64_t prefix_hit_tokens = 0;
-  // Looked-up tokens that missed, by cause; sums to queries - hits.
+  // Looked-up tokens that missed, by cause; they sum to queries - hits.
   uint64_t miss_tokens_not_cached = 0;
   uint64_t miss_tokens_partial_block = 0;  // the tail that does not fill a block
   uint64_t miss_tokens_last_token = 0;     // a full hit still computes its last block
@@ -61,23 +64,28 @@ class Scheduler {
   explicit Scheduler(const SchedulerConfig& config);
   ~Scheduler();  // every sequence must be gone
 
-  // Why the request can never run here, for admission: prompt plus max_tokens beyond the pool.
-  // Thread-safe: reads constants only.
+  // False when the request could never run here, for admission: no prompt, or prompt plus
+  // max_tokens (cut at max_model_len) beyond the pool. Thread-safe: reads constants only.
   bool CanEverFit(uint32_t num_prompt_tokens, uint32_t max_tokens) const;
 
-  // Makes a waiting sequence. REQUIRES: CanEverFit.
+  // Makes a waiting sequence: moves request.prompt into token_ids and reserves its memory.
+  // REQUIRES: CanEverFit, token_ids empty, not between Plan and Commit.
   void Add(std::unique_ptr<Sequence> sequence);
 
-  // Removes a waiting or running sequence and frees its blocks; not between Plan and Commit.
+  // Removes a waiting or running sequence and frees its blocks; its `finish` becomes `reason` and
+  // it stays valid until the next Plan. No update tells of it. REQUIRES: not between Plan and
+  // Commit, not finished.
   void Cancel(Sequence& sequence, FinishReason reason);
 
-  // Chooses the next step. Empty only when nothing waits or runs. Spans stay valid until Commit.
+  // Chooses the next step. Empty only when nothing waits or runs; then no Commit follows. Spans
+  // stay valid until Commit.
   const StepPlan& Plan();
   // The planned sequences, in slice order: for sampling rows.
   std::span<Sequence* const> planned() const;
 
-  // `sampled[i]` belongs to slice i; ignored for a slice without logits rows. kNoToken fails that
-  // sequence with FinishReason::kError. Returns one update per slice that sampled or finished.
+  // `sampled[i]` belongs to slice i and is used when the slice reaches the end of the known tokens
+  // and max_tokens > 0. kNoToken fails that sequence with FinishReason::kError. Returns one update
+  // per slice that sampled or finished, valid until the next Plan.
   std::span<const SequenceUpdate> Commit(std::span<const TokenId> sampled);
 
   bool idle() const;
@@ -86,7 +94,7 @@ class Scheduler {
   bool ResetPrefixCache();
   // Aborts when an invariant of docs/ARCHITECTURE.md does not hold. Cheap enough for idle rounds.
   void CheckIntegrity() const;
-  // Every live sequence, waiting and running, for the cancel sweep.
+  // Every live sequence, waiting and running, for the cancel sweep: `visit` may Cancel its own.
   void ForEachSequence(const std::function<void(Sequence&)>& visit);
 
  private:
