@@ -51,12 +51,19 @@ class BoundedQueue {
     ready_.notify_one();
   }
 
+  // From here on every push is refused; what was taken before can still be taken out.
   void Close() {
     {
       const std::lock_guard lock(mutex_);
       closed_ = true;
     }
     ready_.notify_all();
+  }
+
+  // Once true, what TakeAll then finds is the last there will ever be.
+  bool closed() const {
+    const std::lock_guard lock(mutex_);
+    return closed_;
   }
 
   size_t size() const {

@@ -1,6 +1,7 @@
 // Counters, gauges and histograms in Prometheus text. The only door to prometheus-cpp.
 //
-// Updates are atomic and take no lock; a scrape reads the atomics, so it never holds up the engine.
+// Counters and gauges are atomics. A histogram has a lock of its own, held only to add one value or
+// to copy its buckets. A scrape therefore never holds up the engine for long.
 // A metric lives as long as its registry; references stay valid.
 #pragma once
 
