@@ -1,0 +1,244 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "kvserve/check.h"
+
+namespace kvs {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// An idle engine wakes so often for its heartbeat. It checks its invariants after one such round
+// without work, so that the check never stands in a request's way.
+constexpr milliseconds kIdleRound(200);
+
+constexpr const char* kNotFinite =
+    "the model gave logits that are not finite for this request; other requests are not affected";
+
+LiveRequest& LiveOf(const Sequence& sequence) {
+  return *static_cast<LiveRequest*>(sequence.engine_state);
+}
+
+EngineInfo MakeInfo(const EngineOptions& options) {
+  const SchedulerConfig& scheduler = options.scheduler;
+  EngineInfo info;
+  info.max_model_len = scheduler.limits.max_model_len;
+  info.vocab_size = options.vocab_size;
+  info.kv_pool_tokens = uint64_t{scheduler.num_blocks} * scheduler.limits.block_size;
+  info.enable_prefix_caching = scheduler.enable_prefix_caching;
+  info.block_size = scheduler.limits.block_size;
+  return info;
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options, StepRunner& runner, MetricsRegistry& metrics)
+    : options_(options),
+      info_(MakeInfo(options)),
+      inbox_(MostLive()),
+      resets_(kMaxPendingResets),
+      heartbeat_(steady_clock::now()),
+      num_seats_(options.scheduler.limits.max_num_seqs),
+      metrics_(metrics, options),
+      runner_(runner),
+      scheduler_(options.scheduler),
+      sampler_(options.scheduler.limits) {
+  arrivals_.reserve(MostLive());
+  cancelled_.reserve(MostLive());
+  thread_ = std::thread([this] { Run(); });
+}
+
+Engine::~Engine() { Shutdown(); }
+
+void Engine::Run() {
+  while (true) {
+    const bool no_more_arrivals = inbox_.closed();
+    Step();
+    AnswerResets();
+    heartbeat_.store(steady_clock::now(), std::memory_order_relaxed);
+    if (!scheduler_.idle()) {
+      checked_since_busy_ = false;
+      continue;
+    }
+    if (no_more_arrivals) break;
+    WaitForWork();
+  }
+  scheduler_.CheckIntegrity();
+}
+
+// Everything the daemon does between two tokens happens here, in this order.
+void Engine::Step() {
+  AcceptInbox();
+  SweepCancelled();
+  const StepPlan& plan = scheduler_.Plan();  // who runs, how many tokens, in which blocks
+  if (plan.slices.empty()) return;
+  NoteScheduled();
+  float* logits = runner_.Forward(plan);  // K/V written at slots, read by block table
+  const std::span<const TokenId> sampled = Sample(plan, logits);
+  // From here on the step's tokens exist: sequences, hashes and clients may learn of them.
+  metrics_.OnStep(plan.num_tokens);
+  const std::span<const SequenceUpdate> updates = scheduler_.Commit(sampled);
+  UpdateMetrics();
+  Publish(updates);
+}
+
+void Engine::AcceptInbox() {
+  arrivals_.clear();
+  inbox_.TakeAll(arrivals_);
+  for (Arrival& arrival : arrivals_) {
+    arrival.sequence->engine_state = arrival.live.release();  // End takes it back
+    scheduler_.Add(std::move(arrival.sequence));
+  }
+}
+
+void Engine::SweepCancelled() {
+  const bool abort = abort_.load(std::memory_order_relaxed);
+  cancelled_.clear();
+  scheduler_.ForEachSequence([this, abort](Sequence& sequence) {
+    if (!abort && !LiveOf(sequence).channel->cancelled()) return;
+    scheduler_.Cancel(sequence, FinishReason::kCancelled);
+    cancelled_.push_back(&sequence);  // valid until the next Plan
+  });
+  if (cancelled_.empty()) return;
+  UpdateMetrics();
+  const SteadyTime now = steady_clock::now();
+  for (Sequence* sequence : cancelled_) {
+    TokenEvent event;
+    event.finish = FinishReason::kCancelled;
+    End(*sequence, std::move(event), now);
+  }
+}
+
+void Engine::NoteScheduled() {
+  const SteadyTime now = steady_clock::now();
+  for (const Sequence* sequence : scheduler_.planned()) {
+    LiveRequest& live = LiveOf(*sequence);
+    if (live.was_scheduled) continue;
+    live.was_scheduled = true;
+    live.timeline.first_scheduled = now;
+  }
+}
+
+std::span<const TokenId> Engine::Sample(const StepPlan& plan, float* logits) {
+  const std::span<Sequence* const> planned = scheduler_.planned();
+  sampler_.Clear();
+  for (size_t i = 0; i < planned.size(); ++i) {
+    LiveRequest& live = LiveOf(*planned[i]);
+    live.slice = i;
+    sampler_.AddSlice(live.sampler, planned[i]->token_ids, plan.slices[i]);
+  }
+  if (!sampler_.rows().empty()) runner_.Sample(sampler_.rows(), sampler_.results(), logits);
+  return sampler_.Collect();
+}
+
+void Engine::Publish(std::span<const SequenceUpdate> updates) {
+  const SteadyTime now = steady_clock::now();
+  for (const SequenceUpdate& update : updates) {
+    Sequence& sequence = *update.sequence;
+    LiveRequest& live = LiveOf(sequence);
+    TokenEvent event = MakeEvent(update, live);
+    if (update.has_token) NoteToken(live, now);
+    if (!live.had_event) {
+      live.had_event = true;
+      event.num_cached_tokens = sequence.num_cached_tokens;
+      event.prompt_logprobs = live.sampler.TakePromptLogprobs();
+      metrics_.OnPromptDone(sequence.num_prompt_tokens, sequence.num_cached_tokens);
+    }
+    if (event.finish != FinishReason::kNone) {
+      End(sequence, std::move(event), now);
+    } else if (!live.channel->Push(std::move(event))) {
+      LOG_WARNING("request {} is cancelled: its reader is {} tokens behind",
+                  sequence.request.external_id, options_.channel_capacity);
+      live.channel->Cancel();  // the next sweep ends it
+    }
+  }
+}
+
+TokenEvent Engine::MakeEvent(const SequenceUpdate& update, LiveRequest& live) {
+  TokenEvent event;
+  event.has_token = update.has_token;
+  event.token = update.token;
+  event.token_is_stop = update.token_is_stop;
+  event.finish = update.finish;
+  if (update.finish != FinishReason::kNone && live.sampler.failed()) {
+    event.finish = FinishReason::kError;
+  }
+  if (event.finish == FinishReason::kError) event.error = kNotFinite;
+  if (update.has_token) {
+    const SampleResult* drawn = sampler_.DrawResult(live.slice);
+    KVS_CHECK(drawn != nullptr);
+    event.logprobs = live.sampler.OutputLogprobs(*drawn);
+    live.sampler.CountOutput(update.token);
+  }
+  return event;
+}
+
+void Engine::NoteToken(LiveRequest& live, SteadyTime now) {
+  RequestTimeline& timeline = live.timeline;
+  if (!live.had_event) {
+    timeline.first_token = now;
+    metrics_.OnFirstToken(timeline);
+  } else {
+    metrics_.OnNextToken(std::chrono::duration<double>(now - timeline.last_token).count());
+  }
+  timeline.last_token = now;
+}
+
+void Engine::End(Sequence& sequence, TokenEvent last_event, SteadyTime now) {
+  const std::unique_ptr<LiveRequest> live(&LiveOf(sequence));
+  sequence.engine_state = nullptr;
+
+  EndedRequest ended;
+  ended.reason = last_event.finish;
+  ended.was_scheduled = live->was_scheduled;
+  ended.num_prompt_tokens = sequence.num_prompt_tokens;
+  ended.num_output_tokens = sequence.num_output_tokens();
+  ended.max_tokens = sequence.request.sampling.max_tokens;
+  ended.num_preemptions = sequence.num_preemptions;
+  ended.timeline = live->timeline;
+  metrics_.OnEnd(ended, now);
+  CallTally& call = *live->call;
+  call.max_num_output_tokens = std::max(call.max_num_output_tokens, ended.num_output_tokens);
+  if (--call.num_left == 0) metrics_.OnCallEnd(call.max_num_output_tokens);
+
+  // Before the event: a client that has seen its end may come again at once.
+  num_live_.fetch_sub(1, std::memory_order_relaxed);
+  live->channel->Push(std::move(last_event));
+  AddOpen(-1);
+}
+
+void Engine::UpdateMetrics() {
+  const SchedulerStats& stats = scheduler_.stats();
+  metrics_.Update(stats, runner_.num_saturated(), scheduler_.idle());
+  // Who waits after a step found no room: then the running ones are all the seats there are.
+  const uint32_t max_num_seqs = options_.scheduler.limits.max_num_seqs;
+  num_seats_.store(stats.num_waiting > 0 ? stats.num_running : max_num_seqs,
+                   std::memory_order_relaxed);
+}
+
+void Engine::AnswerResets() {
+  pending_resets_.clear();
+  resets_.TakeAll(pending_resets_);
+  for (auto& reset : pending_resets_) {
+    ResetResult result;
+    result.success = scheduler_.ResetPrefixCache();
+    result.num_blocks_in_use = scheduler_.stats().num_blocks_held;
+    UpdateMetrics();
+    LOG_INFO("prefix cache reset: {}, {} blocks in use", result.success ? "done" : "refused",
+             result.num_blocks_in_use);
+    reset.set_value(result);
+  }
+}
+
+void Engine::WaitForWork() {
+  inbox_.WaitFor(kIdleRound);
+  if (checked_since_busy_ || inbox_.size() > 0) return;
+  scheduler_.CheckIntegrity();
+  checked_since_busy_ = true;
+}
+
+}  // namespace kvs
