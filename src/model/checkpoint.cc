@@ -1,0 +1,158 @@
+#include "model/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <set>
+#include <system_error>
+#include <utility>
+
+namespace kvs {
+namespace {
+
+constexpr char kSingleFile[] = "model.safetensors";
+constexpr char kIndexFile[] = "model.safetensors.index.json";
+constexpr size_t kShardsMax = 1000;
+constexpr JsonLimits kIndexLimits = {.max_bytes = uint64_t{64} << 20, .max_depth = 4};
+
+// A shard's name comes from the index and must not lead out of the model directory.
+bool IsPlainFileName(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::filesystem::path& model_dir) {
+  std::unique_ptr<Checkpoint> checkpoint(new Checkpoint(model_dir));
+  std::error_code ignored;
+  if (std::filesystem::exists(model_dir / kSingleFile, ignored)) {
+    auto file = checkpoint->OpenFile(kSingleFile);
+    if (!file) return tl::unexpected(file.error());
+    for (const auto& [name, tensor] : (*file)->tensors()) {
+      checkpoint->tensors_.emplace(name, Location{*file, &tensor});
+    }
+    return checkpoint;
+  }
+  if (!std::filesystem::exists(model_dir / kIndexFile, ignored)) {
+    return Error(Code::kNotFound, fmt::format("{}: no weights: neither {} nor {} is there",
+                                              model_dir.string(), kSingleFile, kIndexFile));
+  }
+  KVS_RETURN_IF_ERROR(checkpoint->OpenShards(model_dir / kIndexFile));
+  return checkpoint;
+}
+
+Result<const SafetensorsFile*> Checkpoint::OpenFile(const std::string& name) {
+  const auto known = files_.find(name);
+  if (known != files_.end()) return &known->second;
+  auto file = SafetensorsFile::Open(model_dir_ / name);
+  if (!file) return tl::unexpected(file.error());
+  return &files_.emplace(name, std::move(*file)).first->second;
+}
+
+Result<void> Checkpoint::OpenShards(const std::filesystem::path& index_path) {
+  auto index = ReadJsonObject(index_path, kIndexLimits);
+  if (!index) return tl::unexpected(index.error());
+  const std::string where = index_path.string();
+  const auto map = index->find("weight_map");
+  if (map == index->end() || !map->is_object() || map->empty()) {
+    return Error(Code::kDataError, fmt::format("{}: weight_map is missing or empty", where));
+  }
+  std::set<std::string> shard_names;
+  for (const auto& [name, shard] : map->items()) {
+    const std::string shown = name.substr(0, 200);
+    if (!shard.is_string() || !IsPlainFileName(shard.get_ref<const std::string&>())) {
+      return Error(
+          Code::kDataError,
+          fmt::format("{}: tensor '{}' is said to be in {}; expected the name of a file in "
+                      "the same directory",
+                      where, shown, shard.dump(-1, ' ', true).substr(0, 200)));
+    }
+    const auto& file_name = shard.get_ref<const std::string&>();
+    shard_names.insert(file_name);
+    if (shard_names.size() > kShardsMax) {
+      return Error(Code::kDataError, fmt::format("{}: more than {} shards", where, kShardsMax));
+    }
+    auto file = OpenFile(file_name);
+    if (!file) return tl::unexpected(file.error().WithContext(where));
+    const auto tensor = (*file)->tensors().find(name);
+    if (tensor == (*file)->tensors().end()) {
+      return Error(Code::kDataError,
+                   fmt::format("{}: tensor '{}' is not in {}", where, shown, file_name));
+    }
+    tensors_.emplace(name, Location{*file, &tensor->second});
+  }
+  return {};
+}
+
+Result<HostMatrix> Checkpoint::Matrix(const std::string& name, uint32_t rows, uint32_t cols) {
+  auto matrix = Read(name, {rows, cols});
+  if (matrix) {
+    matrix->rows = rows;
+    matrix->cols = cols;
+  }
+  return matrix;
+}
+
+Result<HostMatrix> Checkpoint::Vector(const std::string& name, uint32_t size) {
+  auto vector = Read(name, {size});
+  if (vector) {
+    vector->rows = 1;
+    vector->cols = size;
+  }
+  return vector;
+}
+
+Result<HostMatrix> Checkpoint::Read(const std::string& name, const std::vector<uint64_t>& shape) {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) {
+    return Error(Code::kDataError,
+                 fmt::format("{}: tensor '{}' is missing", model_dir_.string(), name));
+  }
+  const auto& [file, tensor] = found->second;
+  if (tensor->shape != shape) {
+    return Error(
+        Code::kDataError,
+        fmt::format("{}: tensor '{}' has shape [{}]; config.json asks for [{}]", file->path(), name,
+                    fmt::join(tensor->shape, ", "), fmt::join(shape, ", ")));
+  }
+  if (!tensor->dtype) {
+    return Error(Code::kDataError,
+                 fmt::format("{}: tensor '{}' is stored as {}; BF16, F16 and F32 are supported",
+                             file->path(), name, tensor->dtype_name));
+  }
+  used_.insert(name);
+  handed_out_.push_back(found->second);
+  const std::byte* data = file->Data(*tensor);
+  if (reinterpret_cast<uintptr_t>(data) % SizeOf(*tensor->dtype) != 0) {
+    aligned_copies_.emplace_back(data, data + (tensor->end - tensor->begin));
+    data = aligned_copies_.back().data();
+  }
+  return HostMatrix{data, *tensor->dtype, 0, 0};
+}
+
+void Checkpoint::Release() {
+  for (const Location& location : handed_out_) location.file->DropPages(*location.tensor);
+  handed_out_.clear();
+  aligned_copies_.clear();
+}
+
+Result<void> Checkpoint::Finish(bool (*may_be_unused)(std::string_view name)) {
+  for (const auto& [name, file] : files_) KVS_RETURN_IF_ERROR(file.CheckUnchanged());
+  for (const auto& [name, location] : tensors_) {
+    if (used_.count(name) != 0 || may_be_unused(name)) continue;
+    return Error(Code::kDataError, fmt::format("{}: tensor '{}' has no place in this architecture",
+                                               location.file->path(), name.substr(0, 200)));
+  }
+  return {};
+}
+
+Result<DType> Checkpoint::FirstDType() const {
+  for (const auto& [name, location] : tensors_) {
+    if (location.tensor->dtype) return *location.tensor->dtype;
+  }
+  return Error(Code::kDataError,
+               fmt::format("{}: no tensor is stored as BF16, F16 or F32", model_dir_.string()));
+}
+
+}  // namespace kvs

@@ -1,0 +1,52 @@
+// The weights of a Hugging Face directory: model.safetensors, or the shards that
+// model.safetensors.index.json lists.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "model/safetensors.h"
+#include "model/weight_source.h"
+
+namespace kvs {
+
+class Checkpoint : public WeightSource {
+ public:
+  // kNotFound when there are no weight files or a shard is missing; kDataError for a damaged one.
+  static Result<std::unique_ptr<Checkpoint>> Open(const std::filesystem::path& model_dir);
+
+  Result<HostMatrix> Matrix(const std::string& name, uint32_t rows, uint32_t cols) override;
+  Result<HostMatrix> Vector(const std::string& name, uint32_t size) override;
+  void Release() override;
+  Result<void> Finish(bool (*may_be_unused)(std::string_view name)) override;
+
+  // Element type of the first tensor, by name, that weights can be read from.
+  Result<DType> FirstDType() const;
+
+ private:
+  struct Location {
+    const SafetensorsFile* file;
+    const StoredTensor* tensor;
+  };
+
+  explicit Checkpoint(std::filesystem::path model_dir) : model_dir_(std::move(model_dir)) {}
+  Result<const SafetensorsFile*> OpenFile(const std::string& name);
+  Result<void> OpenShards(const std::filesystem::path& index_path);
+  Result<HostMatrix> Read(const std::string& name, const std::vector<uint64_t>& shape);
+
+  std::filesystem::path model_dir_;
+  std::map<std::string, SafetensorsFile> files_;  // by file name
+  std::map<std::string, Location> tensors_;
+  std::unordered_set<std::string> used_;
+  std::vector<Location> handed_out_;
+  std::deque<std::vector<std::byte>> aligned_copies_;  // of tensors that lie at odd addresses
+};
+
+}  // namespace kvs

@@ -1,0 +1,134 @@
+#include "model/step_inputs.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kvserve/check.h"
+
+namespace kvs {
+namespace {
+
+constexpr size_t kAlignWords = 16;  // 64 bytes
+constexpr size_t kNumArrays = 7;
+
+constexpr size_t AlignUp(size_t words) {
+  return (words + kAlignWords - 1) / kAlignWords * kAlignWords;
+}
+
+// Blocks that hold positions [0, num_positions).
+constexpr uint32_t BlocksFor(uint32_t num_positions, uint32_t block_size) {
+  return (num_positions + block_size - 1) / block_size;
+}
+
+uint32_t SeqLen(const ScheduledSlice& slice) {
+  return slice.first_position + static_cast<uint32_t>(slice.token_ids.size());
+}
+
+}  // namespace
+
+Result<StepInputs> StepInputs::Make(const StepLimits& limits, const IdLimits& ids,
+                                    Backend& backend) {
+  const size_t words = size_t{3} * limits.max_num_batched_tokens + size_t{2} * limits.max_num_seqs +
+                       1 + limits.max_num_logits_rows +
+                       size_t{limits.max_num_seqs} * limits.MaxBlocksPerSeq() +
+                       kNumArrays * kAlignWords;
+  StepInputs inputs(limits, ids);
+  inputs.host_.resize(words);
+  auto device = backend.Allocate(words * sizeof(uint32_t), "step inputs");
+  if (!device) return tl::unexpected(device.error());
+  inputs.device_ = std::move(*device);
+  return inputs;
+}
+
+void StepInputs::Fill(const StepPlan& plan, Backend& backend) {
+  CheckPlan(plan);
+  num_seqs_ = static_cast<uint32_t>(plan.slices.size());
+  num_tokens_ = plan.num_tokens;
+  num_logits_rows_ = plan.num_logits_rows;
+  words_used_ = 0;
+  FillTokens(plan);
+  FillSequences(plan);
+  backend.CopyToDevice(device_.data(), host_.data(), words_used_ * sizeof(uint32_t));
+}
+
+void StepInputs::CheckPlan(const StepPlan& plan) const {
+  KVS_CHECK_OP(plan.slices.size(), >=, 1u);
+  KVS_CHECK_OP(plan.slices.size(), <=, limits_.max_num_seqs);
+  KVS_CHECK_OP(plan.num_tokens, <=, limits_.max_num_batched_tokens);
+  KVS_CHECK_OP(plan.num_logits_rows, <=, limits_.max_num_logits_rows);
+  size_t num_tokens = 0;
+  size_t num_logits_rows = 0;
+  for (const ScheduledSlice& slice : plan.slices) {
+    CheckSlice(slice);
+    num_tokens += slice.token_ids.size();
+    num_logits_rows += slice.num_logits_rows;
+  }
+  KVS_CHECK_OP(num_tokens, ==, plan.num_tokens);
+  KVS_CHECK_OP(num_logits_rows, ==, plan.num_logits_rows);
+}
+
+void StepInputs::CheckSlice(const ScheduledSlice& slice) const {
+  KVS_CHECK(!slice.token_ids.empty());
+  KVS_CHECK_OP(slice.num_logits_rows, <=, slice.token_ids.size());
+  const uint64_t seq_len = uint64_t{slice.first_position} + slice.token_ids.size();
+  KVS_CHECK_OP(seq_len, <=, limits_.max_model_len);
+  const uint32_t num_blocks = BlocksFor(SeqLen(slice), limits_.block_size);
+  KVS_CHECK_OP(slice.block_table.size(), >=, num_blocks);
+  for (const BlockId block : slice.block_table.first(num_blocks)) {
+    KVS_CHECK(block != kNullBlock);
+    KVS_CHECK_OP(block.value, <=, ids_.num_blocks);
+  }
+  for (const TokenId token : slice.token_ids) KVS_CHECK_OP(token.value, <, ids_.vocab_size);
+}
+
+std::span<uint32_t> StepInputs::Place(size_t count, size_t* offset) {
+  *offset = AlignUp(words_used_);
+  words_used_ = *offset + count;
+  KVS_CHECK_OP(words_used_, <=, host_.size());
+  return {host_.data() + *offset, count};
+}
+
+void StepInputs::FillTokens(const StepPlan& plan) {
+  const auto token_ids = Place(num_tokens_, &token_ids_);
+  const auto positions = Place(num_tokens_, &positions_);
+  const auto slots = Place(num_tokens_, &slot_mapping_);
+  const auto logits_rows = Place(num_logits_rows_, &logits_rows_);
+  uint32_t row = 0;
+  uint32_t logits_row = 0;
+  for (const ScheduledSlice& slice : plan.slices) {
+    uint32_t position = slice.first_position;
+    for (const TokenId token : slice.token_ids) {
+      const BlockId block = slice.block_table[position / limits_.block_size];
+      token_ids[row] = token.value;
+      positions[row] = position;
+      slots[row] = SlotOf(block, position % limits_.block_size, limits_.block_size).value;
+      ++position;
+      ++row;
+    }
+    for (uint32_t i = slice.num_logits_rows; i > 0; --i) logits_rows[logits_row++] = row - i;
+  }
+}
+
+void StepInputs::FillSequences(const StepPlan& plan) {
+  max_blocks_per_seq_ = 0;
+  for (const ScheduledSlice& slice : plan.slices) {
+    max_blocks_per_seq_ =
+        std::max(max_blocks_per_seq_, BlocksFor(SeqLen(slice), limits_.block_size));
+  }
+  const auto query_start_loc = Place(num_seqs_ + size_t{1}, &query_start_loc_);
+  const auto seq_lens = Place(num_seqs_, &seq_lens_);
+  const auto tables = Place(size_t{num_seqs_} * max_blocks_per_seq_, &block_tables_);
+  query_start_loc[0] = 0;
+  for (uint32_t seq = 0; seq < num_seqs_; ++seq) {
+    const ScheduledSlice& slice = plan.slices[seq];
+    query_start_loc[seq + 1] = query_start_loc[seq] + static_cast<uint32_t>(slice.token_ids.size());
+    seq_lens[seq] = SeqLen(slice);
+    const uint32_t num_blocks = BlocksFor(SeqLen(slice), limits_.block_size);
+    const auto table = tables.subspan(size_t{seq} * max_blocks_per_seq_, max_blocks_per_seq_);
+    for (uint32_t i = 0; i < max_blocks_per_seq_; ++i) {
+      table[i] = (i < num_blocks ? slice.block_table[i] : kNullBlock).value;
+    }
+  }
+}
+
+}  // namespace kvs
