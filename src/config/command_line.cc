@@ -97,6 +97,7 @@ Result<Arguments> ReadArguments(int first, int argc, const char* const* argv,
     read.help_all = help_all->count() > 0;
     if (read.help || read.help_all) return read;
     for (const std::string& unknown : app.remaining()) {
+      if (unknown == "--") continue;  // what follows it was read as operands
       return tl::unexpected<Status>(UnknownArgument(unknown, table));
     }
     for (size_t i = 0; i < table.size(); ++i) {
