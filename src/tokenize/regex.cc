@@ -97,11 +97,12 @@ class Translator {
         return Replace(2, "\\x0B");
       case 'u':
         return HexEscape();
-      case 'd':
-      case 'D':
       case 'p':
       case 'P':
       case 'x':
+        return BracedEscape();
+      case 'd':
+      case 'D':
       case 'r':
       case 'n':
       case 't':
@@ -113,6 +114,12 @@ class Translator {
         return !letter_or_digit && Copy(2);
       }
     }
+  }
+
+  bool BracedEscape() {  // \p{...}, \x{...}, \xHH
+    if (Peek(2) != '{') return Peek(1) == 'x' && Copy(2);
+    const size_t close = pattern_.find('}', i_);
+    return close != std::string_view::npos && Copy(close + 1 - i_);
   }
 
   bool HexEscape() {  // \uHHHH, which PCRE2 spells \x{HHHH}
