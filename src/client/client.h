@@ -9,7 +9,8 @@ namespace kvs {
 // the exit code: 0 PASS, 1 FAIL, else ExitCodeOf what stopped it.
 int RunCheckCache(const CheckCacheCommand& command);
 
-// Load generator; prints percentiles and throughput. Returns the exit code.
+// Load generator; prints percentiles and throughput. Returns the exit code: 0 when every request
+// completed, 1 when some failed, else ExitCodeOf what stopped it.
 int RunBench(const BenchCommand& command);
 
 }  // namespace kvs
