@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace kvs {
@@ -81,13 +82,18 @@ class Load {
 
   void RunOpenLoop() {
     for (size_t i = 0; i < workload_.asks.size(); ++i) {
-      std::this_thread::sleep_until(start_ +
-                                    std::chrono::duration_cast<Clock::duration>(
-                                        std::chrono::duration<double>(workload_.start_s[i])));
-      threads_.emplace_back([this, i] {
-        CompletionsApi api(target_.url, target_.api_key);
-        SendOne(i, &api);
-      });
+      const std::chrono::duration<double> offset(workload_.start_s[i]);
+      std::this_thread::sleep_until(start_ + std::chrono::duration_cast<Clock::duration>(offset));
+      try {
+        threads_.emplace_back([this, i] {
+          CompletionsApi api(target_.url, target_.api_key);
+          SendOne(i, &api);
+        });
+      } catch (const std::system_error& e) {
+        run_.outcomes[i] = tl::unexpected(CompletionFailure{
+            "client", Status(Code::kOsError, std::string("thread: ") + e.what())});
+        tally_.Add(true);
+      }
     }
   }
 

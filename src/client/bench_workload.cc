@@ -12,6 +12,7 @@ namespace kvs {
 namespace {
 
 constexpr uint32_t kProbeWords = 128;
+constexpr uint32_t kConcurrencyMax = 4096;  // each is a thread
 
 // Streams of random numbers that do not overlap: one for each prefix, prompt and the arrivals.
 enum class Purpose : uint64_t { kPrefix = 1, kPrompt = 2, kArrivals = 3 };
@@ -32,6 +33,12 @@ Result<void> CheckCommand(const BenchCommand& command) {
   KVS_RETURN_IF_ERROR(positive(command.prompt_tokens, "--prompt-tokens"));
   KVS_RETURN_IF_ERROR(positive(command.output_tokens, "--output-tokens"));
   KVS_RETURN_IF_ERROR(positive(command.num_prefixes, "--num-prefixes"));
+  if (command.concurrency > kConcurrencyMax) {
+    return Error(
+        Code::kInvalidArgument,
+        fmt::format("--concurrency {} is more than {}", command.concurrency, kConcurrencyMax),
+        "--concurrency");
+  }
   if (command.shared_prefix_tokens > command.prompt_tokens) {
     return Error(Code::kInvalidArgument,
                  fmt::format("--shared-prefix-tokens {} is more than --prompt-tokens {}",
