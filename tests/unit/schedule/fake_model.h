@@ -1,0 +1,72 @@
+// A model without weights for scheduler tests. The "K/V" of a position is a digest of every token
+// up to it, made from the digest stored at the position before and the token. It is written to and
+// read from blocks through the slice's block table, as a real cache is: a wrong hit, a shared block
+// written to or a table out of order gives other tokens than the same prompt alone.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kvserve/ids.h"
+#include "kvserve/step.h"
+
+namespace kvs {
+
+inline uint64_t MixDigest(uint64_t digest, TokenId token) {
+  uint64_t x = (digest ^ token.value) + 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
+inline TokenId NextToken(uint64_t digest, uint32_t vocab_size) {
+  return TokenId{static_cast<uint32_t>((digest >> 20) % vocab_size)};
+}
+
+class FakeModel {
+ public:
+  FakeModel(uint32_t num_blocks, uint32_t block_size, uint32_t vocab_size)
+      : block_size_(block_size),
+        vocab_size_(vocab_size),
+        digests_((size_t{num_blocks} + 1) * block_size) {}
+
+  // One token per slice, as Commit wants it.
+  std::vector<TokenId> Run(const StepPlan& plan) {
+    std::vector<TokenId> sampled;
+    for (const ScheduledSlice& slice : plan.slices) {
+      uint32_t position = slice.first_position;
+      uint64_t digest = position == 0 ? 0 : At(slice, position - 1);
+      for (const TokenId token : slice.token_ids) {
+        digest = MixDigest(digest, token);
+        At(slice, position++) = digest;
+      }
+      sampled.push_back(NextToken(digest, vocab_size_));
+    }
+    return sampled;
+  }
+
+  // What `num_output` tokens follow `prompt` when it runs alone.
+  std::vector<TokenId> Continue(std::span<const TokenId> prompt, size_t num_output) const {
+    uint64_t digest = 0;
+    for (const TokenId token : prompt) digest = MixDigest(digest, token);
+    std::vector<TokenId> output;
+    while (output.size() < num_output) {
+      output.push_back(NextToken(digest, vocab_size_));
+      digest = MixDigest(digest, output.back());
+    }
+    return output;
+  }
+
+ private:
+  uint64_t& At(const ScheduledSlice& slice, uint32_t position) {
+    const BlockId block = slice.block_table[position / block_size_];
+    return digests_[SlotOf(block, position % block_size_, block_size_).value];
+  }
+
+  const uint32_t block_size_;
+  const uint32_t vocab_size_;
+  std::vector<uint64_t> digests_;  // [num_blocks + 1][block_size]
+};
+
+}  // namespace kvs
