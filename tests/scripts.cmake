@@ -1,2 +1,19 @@
 # Tests that are programs of their own.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
+
+# End-to-end tests: the daemon on loopback and the openai package. scripts/test.sh makes the virtual
+# environment; without it these tests fail.
+set(KVS_E2E_PYTHON "${PROJECT_SOURCE_DIR}/build/venv/bin/python" CACHE FILEPATH
+    "Python with the packages of tests/e2e/requirements.txt")
+
+function(kvs_e2e_test name seconds)
+  add_test(NAME e2e.${name} COMMAND ${KVS_E2E_PYTHON} ${ARGN}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}/tests/e2e)
+  set_tests_properties(e2e.${name} PROPERTIES TIMEOUT ${seconds} RUN_SERIAL TRUE LABELS e2e
+    ENVIRONMENT "KVSERVE_BIN=$<TARGET_FILE:kvserve>;PYTHONDONTWRITEBYTECODE=1")
+endfunction()
+
+foreach(group IN ITEMS reuse matrix pressure streams api access process)
+  kvs_e2e_test(${group} 600 -m pytest -q -p no:cacheprovider test_${group}.py)
+endforeach()
+kvs_e2e_test(soak 600 soak.py --minutes 1)
