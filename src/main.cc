@@ -1,11 +1,9 @@
 // kvserve: parse, bind, load, listen, drain. The process's table of contents.
-#include <unistd.h>
 
 #include <cstdio>
 #include <type_traits>
 #include <variant>
 
-#include "base/log.h"
 #include "client/client.h"
 #include "config/config.h"
 #include "model/model.h"

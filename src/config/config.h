@@ -85,6 +85,8 @@ struct ResolvedOptions {
 
   // "kv_cache_dtype=fp8_e4m3 enable_prefix_caching=true ...": the one resolved-configuration line.
   std::string Summary() const;
+  // The same as a JSON object, for GET /server_info, with what only the running process knows.
+  std::string ServerInfoJson(const std::string& version, const std::string& device) const;
 };
 
 // The directory of the model asked for; the bundled model when none is named: beside the executable

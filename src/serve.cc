@@ -1,0 +1,164 @@
+#include "serve.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <csignal>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/progress.h"
+#include "config/config.h"
+#include "engine/engine.h"
+#include "http/server.h"
+#include "kvserve/backend.h"
+#include "model/model.h"
+#include "shutdown_signals.h"
+#include "tokenize/tokenizer.h"
+
+namespace kvs {
+namespace {
+
+using std::chrono::milliseconds;
+
+uint64_t RandomSeed() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+StepLimits LimitsOf(const ResolvedOptions& options) {
+  return {.max_num_seqs = options.max_num_seqs,
+          .max_num_batched_tokens = options.max_num_batched_tokens,
+          .max_model_len = options.max_model_len,
+          .max_num_logits_rows = options.max_num_logits_rows,
+          .block_size = options.block_size};
+}
+
+Result<std::unique_ptr<Model>> LoadModel(const ResolvedOptions& options, const ModelConfig& config,
+                                         Backend& backend) {
+  ProgressBar progress("Loading weights");
+  ModelLoadOptions load;
+  load.model_dir = options.model_dir;
+  load.load_format = options.load_format;
+  load.dtype = options.dtype;
+  load.seed = options.seed;
+  load.kv_dtype = options.kv_dtype;
+  load.num_blocks = options.num_blocks;
+  load.limits = LimitsOf(options);
+  load.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
+  return Model::Load(config, load, backend);
+}
+
+EngineOptions EngineOptionsOf(const ResolvedOptions& options, const ModelConfig& config,
+                              const KvLayout& layout) {
+  EngineOptions engine;
+  engine.scheduler.limits = LimitsOf(options);
+  engine.scheduler.num_blocks = options.num_blocks;
+  engine.scheduler.enable_prefix_caching = options.enable_prefix_caching;
+  engine.scheduler.policy = options.policy;
+  engine.scheduler.eos_token_ids = config.eos_token_ids;
+  engine.scheduler.hash_seed = RandomSeed();
+  engine.vocab_size = config.vocab_size;
+  engine.kv_layout = layout;
+  engine.max_num_queued_reqs = options.max_num_queued_reqs;
+  return engine;
+}
+
+ServerContext ContextOf(const ResolvedOptions& options, const Backend& backend) {
+  ServerContext context;
+  context.options = options.http;
+  context.served_model_names = options.served_model_names;
+  context.model_root = options.model_dir.string();
+  context.version = KVS_VERSION;
+  context.server_info_json = options.ServerInfoJson(KVS_VERSION, backend.Describe());
+  context.request_seed = options.seed != 0 ? options.seed : RandomSeed();
+  return context;
+}
+
+void LogPool(const ResolvedOptions& options) {
+  LOG_INFO("KV cache: {} bytes per token, pool of {} bytes holds {} tokens; BF16 would hold {}",
+           options.kv_bytes_per_token, options.kv_pool_bytes, options.kv_pool_tokens,
+           options.kv_pool_tokens_bf16);
+  if (IsFp8(options.kv_dtype) && !options.calculate_kv_scales) {
+    LOG_WARNING("KV scales: 1.0 for every layer; no calibration was asked for");
+  }
+}
+
+// Waits for SIGTERM or SIGINT, then lets what is in flight finish: until it has, the time is over,
+// or a second signal comes.
+void DrainOnSignal(uint32_t timeout_s, ShutdownSignals& signals, HttpServer& http, Engine& engine) {
+  const std::string name = signals.WaitFirst();
+  LOG_INFO("{}: draining {} requests, for at most {} s", name, http.num_active_requests(),
+           timeout_s);
+  http.BeginDrain();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
+  while (http.num_active_requests() > 0 && std::chrono::steady_clock::now() < deadline &&
+         !signals.WaitSecond(milliseconds(20))) {
+  }
+  if (http.num_active_requests() > 0) {
+    LOG_WARNING("aborting {} requests in flight", http.num_active_requests());
+  }
+  engine.BeginStop();
+  engine.Shutdown();
+  http.Stop();
+}
+
+// Everything that exists only once the options are known.
+Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServer& http) {
+  const auto model_dir = FindModelDir(asked.model.model);
+  if (!model_dir) return tl::unexpected(model_dir.error());
+  const auto config = ReadModelConfig(*model_dir);
+  if (!config) return tl::unexpected(config.error());
+  const auto options = ResolveOptions(asked, *model_dir, *config);
+  if (!options) return tl::unexpected(options.error());
+  LOG_INFO("kvserve {} resolved configuration: {}", KVS_VERSION, options->Summary());
+  LogPool(*options);
+
+  const auto backend = MakeCpuBackend({.num_threads = asked.device.num_threads,
+                                       .instruction_set = asked.device.cpu_instruction_set});
+  if (!backend) return tl::unexpected(backend.error());
+  LOG_INFO("device: {}", (*backend)->Describe());
+  const auto tokenizer = Tokenizer::Load(*model_dir);
+  if (!tokenizer) return tl::unexpected(tokenizer.error());
+  const auto started = std::chrono::steady_clock::now();
+  const auto model = LoadModel(*options, *config, **backend);
+  if (!model) return tl::unexpected(model.error());
+  LOG_INFO("weights: {} bytes as {} in {:.2f} s", (*model)->weight_bytes(),
+           ToString(options->dtype),
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+
+  MetricsRegistry metrics({{"model_name", options->served_model_names.front()}, {"engine", "0"}});
+  Engine engine(EngineOptionsOf(*options, *config, (*model)->kv_layout()), **model, metrics);
+  // Beyond this point nothing is configured, and no weight, pool or step buffer is allocated.
+  Result<void> served;
+  signals.EnterServing();
+  std::thread server([&] {
+    served = http.Serve(ContextOf(*options, **backend), **tokenizer, engine, metrics);
+    if (!served) signals.Raise();
+  });
+  LOG_INFO("ready: {}://{}:{}/v1", options->http.ssl_certfile.empty() ? "http" : "https",
+           options->http.host, http.port());
+  DrainOnSignal(options->http.shutdown_timeout_s, signals, http, engine);
+  server.join();
+  LOG_INFO("stopped");
+  return served;
+}
+
+}  // namespace
+
+int Serve(const ServerOptions& asked) {
+  InitLog(asked.log);
+  ShutdownSignals signals;
+  const auto http = HttpServer::Bind(asked.http);
+  const Result<void> done = http ? Run(asked, signals, **http) : tl::unexpected(http.error());
+  if (done) return 0;
+  LOG_ERROR("{}", done.error().message());
+  return ExitCodeOf(done.error().code());
+}
+
+}  // namespace kvs
