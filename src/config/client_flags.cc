@@ -88,7 +88,7 @@ std::vector<Flag<PlanCommand>> PlanFlags() {
                    "Model directory or config.json; the bundled model when none is named", kCommon},
                   At(&C::model), IsNotEmpty, "a model directory"));
   table.push_back(
-      BytesFlag<C>({"kv-cache-memory-bytes", group, "BYTES",
+      BytesFlag<C>({"memory", group, "BYTES",
                     "Memory for the KV cache, K/M/G accepted; 1G when not given", kCommon},
                    At(&C::memory_bytes)));
   table.push_back(WholeFlag<C>(

@@ -89,8 +89,9 @@ struct ResolvedOptions {
   std::string ServerInfoJson(const std::string& version, const std::string& device) const;
 };
 
-// The directory of the model asked for; the bundled model when none is named: beside the executable
-// (../share/kvserve/models/default), else in the source tree it was built from. kNotFound.
+// The directory of the model asked for (a directory, or the config.json in it). With none named,
+// the bundled model: beside the executable (../share/kvserve/models/default), else in the source
+// tree it was built from. kNotFound.
 Result<std::filesystem::path> FindModelDir(const std::string& model);
 
 // Cross-field checks; every error names the flag, the value and what is allowed. Reads the files

@@ -46,6 +46,9 @@ Result<fs::path> FindModelDir(const std::string& model) {
   if (model.empty()) return FindBundledModel();
   std::error_code error;
   if (IsModelDir(model)) return fs::path(model);
+  if (const fs::path file = model; file.filename() == "config.json" && fs::exists(file, error)) {
+    return file.has_parent_path() ? file.parent_path() : fs::path(".");
+  }
   if (fs::is_directory(model, error)) {
     return Error(Code::kNotFound,
                  fmt::format("--model: the directory '{}' has no config.json; expected a Hugging "

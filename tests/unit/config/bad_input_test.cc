@@ -96,7 +96,7 @@ std::vector<Case> FlagCases() {
       Flag("BenchServeFlag", {"bench", "http://h", "--port", "1"}, {"unknown flag --port"}),
       Flag("BenchRate", {"bench", "http://h", "--request-rate", "-1"}, {"--request-rate", "'-1'"}),
       Flag("BenchTwoUrls", {"bench", "http://h", "http://i"}, {"unexpected argument 'http://i'"}),
-      Flag("PlanMemory", {"plan", "--kv-cache-memory-bytes", "lots"}, {"'lots'"}),
+      Flag("PlanMemory", {"plan", "--memory", "lots"}, {"--memory", "'lots'"}),
       Flag("ConfigAbsent", {"--config", "/nonexistent/kvserve.yaml"},
            {"/nonexistent/kvserve.yaml: cannot open the configuration file"}, Code::kConfigError),
   };

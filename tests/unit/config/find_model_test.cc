@@ -9,6 +9,9 @@ TEST(FindModel, ADirectoryWithAConfigIsTaken) {
   const auto found = FindModelDir(dir.path().string());
   ASSERT_TRUE(found);
   EXPECT_EQ(*found, dir.path());
+  const auto by_file = FindModelDir((dir.path() / "config.json").string());
+  ASSERT_TRUE(by_file);
+  EXPECT_EQ(*by_file, dir.path());
 }
 
 TEST(FindModel, WithoutANameTheBundledModel) {

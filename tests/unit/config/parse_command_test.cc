@@ -137,7 +137,7 @@ TEST(ParseCommand, BenchTakesTheKeyFromTheEnvironment) {
 }
 
 TEST(ParseCommand, Plan) {
-  const auto parsed = Parse({"plan", "dir", "--kv-cache-memory-bytes", "8G", "--context", "32768"});
+  const auto parsed = Parse({"plan", "dir", "--memory", "8GiB", "--context", "32768"});
   ASSERT_TRUE(parsed);
   const auto& command = std::get<PlanCommand>(*parsed);
   EXPECT_EQ(command.model, "dir");
