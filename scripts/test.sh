@@ -15,9 +15,11 @@ esac
 jobs=${KVS_JOBS:-$(nproc)}
 
 scripts/packages.sh test
-if [ ! -x .venv/bin/python3 ] || ! .venv/bin/python3 -c 'import openai' 2>/dev/null; then
-  python3 -m venv .venv
-  .venv/bin/pip install --quiet --disable-pip-version-check openai
+# The end-to-end tests' packages; again when their list changes.
+if ! cmp -s tests/e2e/requirements.txt build/venv/requirements.txt; then
+  python3 -m venv build/venv
+  build/venv/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+  cp tests/e2e/requirements.txt build/venv/requirements.txt
 fi
 
 # g++ 12's ThreadSanitizer does not start where the kernel randomizes addresses by more than 28 bits.
@@ -42,7 +44,7 @@ for preset in "${presets[@]}"; do
   benchmarks=OFF
   [ "$preset" != release ] || benchmarks=ON
   cmake --preset "$preset" -DKVS_BUILD_TESTS=ON -DKVS_BUILD_BENCHMARKS=$benchmarks \
-    -DPython3_EXECUTABLE="$PWD/.venv/bin/python3" "${launcher[@]}"
+    "${launcher[@]}"
   cmake --build --preset "$preset" -j "$jobs"
   echo "== $preset: test"
   log=build/$preset/ctest.log

@@ -1,6 +1,18 @@
 # Tests that are programs of their own.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 
+add_test(NAME scripts.tidy COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/scripts/tidy.py)
+add_test(NAME scripts.tidy_test
+         COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/scripts/tidy_test.py)
+add_test(NAME scripts.man_page
+         COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/scripts/man_page_test.py
+                 $<TARGET_FILE:kvserve> ${PROJECT_SOURCE_DIR}/docs/kvserve.1)
+add_test(NAME scripts.install
+         COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/scripts/install_test.sh
+                 ${PROJECT_BINARY_DIR} ${PROJECT_BINARY_DIR}/install_test)
+set_tests_properties(scripts.tidy scripts.tidy_test scripts.man_page scripts.install
+                     PROPERTIES TIMEOUT 120)
+
 # End-to-end tests: the daemon on loopback and the openai package. scripts/test.sh makes the virtual
 # environment; without it these tests fail.
 set(KVS_E2E_PYTHON "${PROJECT_SOURCE_DIR}/build/venv/bin/python" CACHE FILEPATH
