@@ -12,7 +12,6 @@ namespace kvs {
 namespace {
 
 constexpr uint32_t kProbeWords = 128;
-constexpr uint32_t kConcurrencyMax = 4096;  // each is a thread
 
 // Streams of random numbers that do not overlap: one for each prefix, prompt and the arrivals.
 enum class Purpose : uint64_t { kPrefix = 1, kPrompt = 2, kArrivals = 3 };
@@ -21,37 +20,6 @@ std::mt19937_64 RandomFor(uint64_t seed, Purpose purpose, uint64_t index) {
   std::seed_seq sequence{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32),
                          static_cast<uint32_t>(purpose), static_cast<uint32_t>(index)};
   return std::mt19937_64(sequence);
-}
-
-Result<void> CheckCommand(const BenchCommand& command) {
-  const auto positive = [](uint32_t value, const char* flag) -> Result<void> {
-    if (value > 0) return {};
-    return Error(Code::kInvalidArgument, fmt::format("{} is 0, it must be at least 1", flag), flag);
-  };
-  KVS_RETURN_IF_ERROR(positive(command.num_prompts, "--num-prompts"));
-  KVS_RETURN_IF_ERROR(positive(command.concurrency, "--concurrency"));
-  KVS_RETURN_IF_ERROR(positive(command.prompt_tokens, "--prompt-tokens"));
-  KVS_RETURN_IF_ERROR(positive(command.output_tokens, "--output-tokens"));
-  KVS_RETURN_IF_ERROR(positive(command.num_prefixes, "--num-prefixes"));
-  if (command.concurrency > kConcurrencyMax) {
-    return Error(
-        Code::kInvalidArgument,
-        fmt::format("--concurrency {} is more than {}", command.concurrency, kConcurrencyMax),
-        "--concurrency");
-  }
-  if (command.shared_prefix_tokens > command.prompt_tokens) {
-    return Error(Code::kInvalidArgument,
-                 fmt::format("--shared-prefix-tokens {} is more than --prompt-tokens {}",
-                             command.shared_prefix_tokens, command.prompt_tokens),
-                 "--shared-prefix-tokens");
-  }
-  if (!std::isfinite(command.request_rate) || command.request_rate < 0.0) {
-    return Error(Code::kInvalidArgument,
-                 fmt::format("--request-rate {} is not a rate, expected 0 or more per second",
-                             command.request_rate),
-                 "--request-rate");
-  }
-  return {};
 }
 
 // Words of one prompt, of which the first are the shared prefix.
@@ -127,7 +95,12 @@ std::vector<double> PoissonArrivals(uint32_t count, double rate, uint64_t seed) 
 }
 
 Result<BenchWorkload> MakeWorkload(const BenchCommand& command, CompletionsApi* api) {
-  KVS_RETURN_IF_ERROR(CheckCommand(command));
+  if (command.shared_prefix_tokens > command.prompt_tokens) {
+    return Error(Code::kInvalidArgument,
+                 fmt::format("--shared-prefix-tokens {} is more than --prompt-tokens {}",
+                             command.shared_prefix_tokens, command.prompt_tokens),
+                 "--shared-prefix-tokens");
+  }
   const auto model = api->FindModel(command.model);
   if (!model) return tl::unexpected(model.error());
   const uint64_t wanted = uint64_t{command.prompt_tokens} + command.output_tokens;

@@ -23,7 +23,8 @@ struct BenchWorkload {
 // one request. The same seed gives the same prompts; a cache salt new in each run keeps the prefix
 // cache cold, so that a repeated run measures the same thing.
 //
-// kInvalidArgument for counts that make no workload; else what kept the server from answering.
+// kInvalidArgument for lengths that do not fit each other or the model; else what kept the server
+// from answering.
 Result<BenchWorkload> MakeWorkload(const BenchCommand& command, CompletionsApi* api);
 
 // Arrival times of a Poisson process with `rate` per second.

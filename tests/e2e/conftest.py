@@ -5,6 +5,8 @@ import pytest
 
 import daemon as daemon_module
 
+collect_ignore = ["reuse_test.py"]  # a script for users; test_reuse.py runs it
+
 
 def pytest_configure(config):
     # A proxy between a test and 127.0.0.1 is never what is meant.

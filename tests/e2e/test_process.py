@@ -297,7 +297,7 @@ def test_bench_counts_what_the_server_counts(start):
 def test_plan_agrees_with_the_daemon(start):
     done = run_kvserve("plan", "--kv-cache-memory-bytes", "64M", "--json")
     assert done.returncode == 0, done.stderr
-    dtypes = json.loads(done.stdout)["dtypes"]
+    dtypes = json.loads(done.stdout)["kv_cache_dtypes"]
     fp8, bf16 = dtypes["fp8_e4m3"], dtypes["bfloat16"]
     assert (fp8["bytes_per_token"], bf16["bytes_per_token"]) == (2048, 4096)
     assert fp8["num_tokens"] == 2 * bf16["num_tokens"]
