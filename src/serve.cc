@@ -49,6 +49,7 @@ Result<std::unique_ptr<Model>> LoadModel(const ResolvedOptions& options, const M
   load.seed = options.seed;
   load.kv_dtype = options.kv_dtype;
   load.num_blocks = options.num_blocks;
+  load.calculate_kv_scales = options.calculate_kv_scales;
   load.limits = LimitsOf(options);
   load.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
   return Model::Load(config, load, backend);

@@ -17,16 +17,11 @@ Result<KvCache> KvCache::Make(const KvLayout& layout, uint32_t num_blocks, const
                              num_blocks, layout.block_size, UINT32_MAX / layout.block_size - 1));
   }
   const size_t num_scales = size_t{layout.num_layers} * layout.num_kv_heads;
-  KVS_CHECK_OP(scales.k.size(), ==, num_scales);
-  KVS_CHECK_OP(scales.v.size(), ==, num_scales);
-
   KvCache cache(layout, num_blocks);
   auto device_scales = backend.Allocate(2 * num_scales * sizeof(float), "KV scales");
   if (!device_scales) return tl::unexpected(device_scales.error());
   cache.scales_ = std::move(*device_scales);
-  float* device = cache.scales_.as<float>();
-  backend.CopyToDevice(device, scales.k.data(), num_scales * sizeof(float));
-  backend.CopyToDevice(device + num_scales, scales.v.data(), num_scales * sizeof(float));
+  cache.SetScales(scales, backend);
 
   const size_t layer_bytes = (size_t{num_blocks} + 1) * layout.LayerBlockBytes();
   for (uint32_t layer = 0; layer < layout.num_layers; ++layer) {
@@ -38,6 +33,15 @@ Result<KvCache> KvCache::Make(const KvLayout& layout, uint32_t num_blocks, const
     cache.layers_.push_back(std::move(*buffer));
   }
   return cache;
+}
+
+void KvCache::SetScales(const KvScales& scales, Backend& backend) {
+  const size_t num_scales = size_t{layout_.num_layers} * layout_.num_kv_heads;
+  KVS_CHECK_OP(scales.k.size(), ==, num_scales);
+  KVS_CHECK_OP(scales.v.size(), ==, num_scales);
+  float* device = scales_.as<float>();
+  backend.CopyToDevice(device, scales.k.data(), num_scales * sizeof(float));
+  backend.CopyToDevice(device + num_scales, scales.v.data(), num_scales * sizeof(float));
 }
 
 KvView KvCache::View(uint32_t layer) const {

@@ -23,6 +23,8 @@ class KvCache {
   const KvLayout& layout() const { return layout_; }
   uint32_t num_blocks() const { return num_blocks_; }  // usable ones: ids [1, num_blocks]
   KvView View(uint32_t layer) const;
+  // Replaces the scales. REQUIRES: nothing is stored that will be read again.
+  void SetScales(const KvScales& scales, Backend& backend);
 
  private:
   KvCache(const KvLayout& layout, uint32_t num_blocks) : layout_(layout), num_blocks_(num_blocks) {}

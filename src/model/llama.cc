@@ -83,6 +83,7 @@ class Llama : public Model {
   const ModelConfig& config() const override { return config_; }
   const KvLayout& kv_layout() const override { return kv_cache_.layout(); }
   uint64_t weight_bytes() const override { return weights_.bytes; }
+  KvCache& kv_cache() override { return kv_cache_; }
 
  private:
   // residual += x (when x is set); normed = norm(residual).
@@ -94,7 +95,7 @@ class Llama : public Model {
   const ModelConfig config_;
   Backend& backend_;
   const LlamaWeights weights_;
-  const KvCache kv_cache_;
+  KvCache kv_cache_;
   StepInputs in_;
   const Activations act_;
   const DeviceBuffer cos_sin_;  // [max_model_len, head_dim] float32

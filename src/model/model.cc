@@ -7,6 +7,7 @@
 #include "kvserve/check.h"
 #include "model/checkpoint.h"
 #include "model/dummy_weights.h"
+#include "model/kv_calibration.h"
 #include "model/registry.h"
 
 namespace kvs {
@@ -57,6 +58,9 @@ Result<std::unique_ptr<Model>> Model::Load(const ModelConfig& config,
   auto model = architecture->make(config, options, **weights, backend);
   if (!model) return model;
   KVS_RETURN_IF_ERROR(backend.Reserve(LimitsOf(config, options.limits)));
+  if (options.calculate_kv_scales) {
+    KVS_RETURN_IF_ERROR(CalculateKvScales(options, **model, backend));
+  }
   return model;
 }
 

@@ -29,7 +29,8 @@ struct ModelLoadOptions {
   DType dtype = DType::kBf16;  // of weights in memory
   uint64_t seed = 0;           // dummy weights
   KvCacheDType kv_dtype = KvCacheDType::kBf16;
-  uint32_t num_blocks = 0;  // usable blocks; the null block comes on top
+  uint32_t num_blocks = 0;           // usable blocks; the null block comes on top
+  bool calculate_kv_scales = false;  // from random tokens, before Load returns; FP8 only
   StepLimits limits;
   std::function<void(uint64_t bytes_done, uint64_t bytes_total)> progress;  // may be empty
 };
@@ -46,6 +47,8 @@ class StepRunner {
   virtual uint64_t num_saturated() const = 0;  // elements clipped to the largest FP8 code, ever
 };
 
+class KvCache;
+
 class Model : public StepRunner {
  public:
   // kDataError names the tensor or config field; kOsError the memory that could not be had.
@@ -54,6 +57,7 @@ class Model : public StepRunner {
   virtual const ModelConfig& config() const = 0;
   virtual const KvLayout& kv_layout() const = 0;
   virtual uint64_t weight_bytes() const = 0;
+  virtual KvCache& kv_cache() = 0;
 };
 
 // Reads `model_dir`/config.json and generation_config.json. kNotFound, or kDataError that names the

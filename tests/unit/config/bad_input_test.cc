@@ -132,8 +132,6 @@ std::vector<Case> VariableAndFileCases() {
       Yaml("TwoDocuments", "port: 1\n---\nport: 2\n", {"one YAML document"}),
       Yaml("KeyIsAList", "? [a, b]\n: 1\n", {":1: expected a key"}),
       Yaml("ConfigInConfig", "config: other.yaml\n", {"cannot name another"}),
-      Yaml("FileThenResolve", "kv_cache_dtype: fp8\ncalculate_kv_scales: true\n",
-           {"--calculate-kv-scales", "drop the flag or key"}, Code::kUnavailable),
   };
 }
 
@@ -165,8 +163,6 @@ std::vector<Case> ResolveCases() {
            Code::kUnavailable),
       Flag("ScalesWithoutFp8", {"--calculate-kv-scales"},
            {"--calculate-kv-scales: needs an FP8 cache, got --kv-cache-dtype bfloat16"}),
-      Flag("ScalesWithFp8", {"--calculate-kv-scales", "--kv-cache-dtype", "fp8"},
-           {"--calculate-kv-scales: this version cannot"}, Code::kUnavailable),
       Flag("CertificateAlone", {"--ssl-certfile", "c.pem"}, {"--ssl-certfile", "--ssl-keyfile"}),
       Flag("KeyAlone", {"--ssl-keyfile", "k.pem"},
            {"--ssl-keyfile: got 'k.pem' without --ssl-certfile"}),
