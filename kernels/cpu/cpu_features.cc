@@ -20,9 +20,12 @@ InstructionSet BestInstructionSet() {
 
 std::string_view ToString(InstructionSet set) {
   switch (set) {
-    case InstructionSet::kPortable: return "portable";
-    case InstructionSet::kAvx2: return "avx2";
-    case InstructionSet::kAvx512: return "avx512";
+    case InstructionSet::kPortable:
+      return "portable";
+    case InstructionSet::kAvx2:
+      return "avx2";
+    case InstructionSet::kAvx512:
+      return "avx512";
   }
   return "portable";
 }

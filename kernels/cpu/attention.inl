@@ -1,0 +1,270 @@
+// AttentionKernels over Vec and a Format, which says how queries, keys, probabilities and values
+// are laid out for tile.inl.
+#pragma once
+
+#include "cpu/attention.h"
+#include "cpu/tile.inl"
+#include "cpu/vec_math.inl"
+
+namespace kvs::cpu {
+namespace {
+
+inline uint32_t Min(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+constexpr uint32_t RoundUp(uint32_t value, uint32_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+inline const uint8_t* KeyAt(const QueryTile& tile, uint32_t position) {
+  return tile.kv + tile.blocks[position / tile.block_size].value * tile.block_bytes +
+         size_t{position % tile.block_size} * tile.head_dim * SizeOf(tile.dtype);
+}
+
+// Asks for a tile of keys (or values, `plane_bytes` further) that will be read soon. The cache is a
+// patchwork of short runs, which the processor's own prefetchers do not follow.
+inline void PrefetchTile(const QueryTile& tile, uint32_t position, uint32_t end,
+                         size_t plane_bytes) {
+  const size_t row_bytes = tile.head_dim * SizeOf(tile.dtype);
+  const uint32_t last = Min(end, position + kTilePositions);
+  for (uint32_t p = position; p < last; p += 16) {
+    const uint8_t* from = KeyAt(tile, p) + plane_bytes;
+    const size_t bytes = row_bytes * Min(16, last - p);
+    for (size_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(from + byte);
+  }
+}
+
+template <class Format>
+void PackQueries(const QueryTile& tile, const AttentionScratch& scratch) {
+  for (uint32_t row = 0; row < tile.num_rows(); ++row) {
+    const float* q = tile.q + row / tile.group_size * tile.q_token_stride +
+                     size_t{row % tile.group_size} * tile.head_dim;
+    for (uint32_t dim = 0; dim < tile.head_dim; dim += kQueryBlockDims) {
+      const size_t packed_row = size_t{dim / kQueryBlockDims} * kMaxQueryRows + row;
+      Format::PackQuery(q + dim, Min(kQueryBlockDims, tile.head_dim - dim),
+                        scratch.q + packed_row * Format::kQueryStride);
+    }
+  }
+}
+
+// Calls fn(first_row, num_rows) for groups of rows of which at least one sees `position`.
+template <class Fn>
+void ForEachRowTile(const QueryTile& tile, uint32_t first_row, uint32_t position, const Fn& fn) {
+  for (uint32_t row = first_row; row < tile.num_rows(); row += Vec::kTileRows) {
+    const uint32_t count = Min(Vec::kTileRows, tile.num_rows() - row);
+    const uint32_t last_position = tile.first_position + (row + count - 1) / tile.group_size;
+    if (last_position >= position) fn(row, count);
+  }
+}
+
+// scores[row][position - range start] = q . k, unscaled.
+template <class Format>
+void ScoreRange(const QueryTile& tile, uint32_t start, uint32_t end, uint32_t first_row,
+                const AttentionScratch& scratch) {
+  using Op = typename Format::ScoreOp;
+  PrefetchTile(tile, start, end, 0);
+  for (uint32_t position = start; position < end; position += kTilePositions) {
+    PrefetchTile(tile, position + kTilePositions, end, 0);
+    Format::PackKeys(tile, position, Min(kTilePositions, end - position), scratch.keys);
+    for (uint32_t dim = 0; dim < tile.head_dim; dim += kQueryBlockDims) {
+      const uint32_t dims = RoundUp(Min(kQueryBlockDims, tile.head_dim - dim), Format::kDimUnit);
+      const uint8_t* q =
+          scratch.q + size_t{dim / kQueryBlockDims} * kMaxQueryRows * Format::kQueryStride;
+      ForEachRowTile(tile, first_row, position, [&](uint32_t row, uint32_t count) {
+        Tile<Op>(count,
+                 {.a = reinterpret_cast<const typename Op::A*>(q + row * Format::kQueryStride),
+                  .b = reinterpret_cast<const typename Op::B*>(scratch.keys) +
+                       dim / Op::kKPerStep * kTilePositions,
+                  .c = reinterpret_cast<float*>(scratch.scores + row * kScoreRowBytes) +
+                       (position - start),
+                  .c_stride = kScoreRowBytes / sizeof(float),
+                  .steps = static_cast<uint32_t>(dims / Op::kKPerStep),
+                  .cols = kTilePositions,
+                  .accumulate = dim > 0});
+      });
+    }
+  }
+}
+
+// Turns the first n scores of a row into probabilities relative to their largest, in place, and
+// those up to `padded` into zeros.
+template <class Format>
+void SoftmaxRow(uint8_t* row, uint32_t n, uint32_t padded, float scale, float* largest,
+                float* sum) {
+  auto* scores = reinterpret_cast<float*>(row);
+  const uint32_t chunks_end = RoundUp(n, Format::kChunk);
+  for (uint32_t i = n; i < chunks_end; ++i) scores[i] = -__builtin_inff();
+  Vec::Float max = Vec::Load(scores);
+  for (uint32_t i = Vec::kWidth; i < chunks_end; i += Vec::kWidth) {
+    max = Vec::Max(max, Vec::Load(scores + i));
+  }
+  *largest = Vec::ReduceMax(max) * scale;
+  const Vec::Float scale_vec = Vec::Set1(scale);
+  const Vec::Float largest_vec = Vec::Set1(*largest);
+  const auto exp_at = [&](uint32_t i) {
+    return Exp(Vec::Sub(Vec::Mul(Vec::Load(scores + i), scale_vec), largest_vec));
+  };
+  *sum = Vec::ReduceAdd(Format::ExpAndPack(exp_at, chunks_end, row));
+  Format::ZeroProbabilities(row, chunks_end, padded);
+}
+
+// state[row] += probabilities . values
+template <class Format>
+void WeighRange(const QueryTile& tile, uint32_t start, uint32_t end, uint32_t first_row,
+                const AttentionScratch& scratch, float* state) {
+  using Op = typename Format::ValueOp;
+  const size_t stride = StateStride(tile.head_dim);
+  for (uint32_t position = start; position < end; position += kTilePositions) {
+    PrefetchTile(tile, position + kTilePositions, end, tile.v_bytes);
+    const uint32_t valid = Min(kTilePositions, end - position);
+    Format::PackValues(tile, position, valid, scratch.values);
+    const auto steps = static_cast<uint32_t>((valid + Op::kKPerStep - 1) / Op::kKPerStep);
+    for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
+      ForEachRowTile(tile, first_row, position, [&](uint32_t row, uint32_t count) {
+        Tile<Op>(count, {.a = reinterpret_cast<const typename Op::A*>(scratch.scores +
+                                                                      row * kScoreRowBytes) +
+                              (position - start) / Op::kKPerStep,
+                         .b = reinterpret_cast<const typename Op::B*>(scratch.values) +
+                              size_t{dim} * (kTilePositions / Op::kKPerStep),
+                         .c = state + row * stride + dim,
+                         .c_stride = stride,
+                         .steps = steps,
+                         .cols = kPanelDims,
+                         .accumulate = position > start});
+      });
+    }
+  }
+}
+
+template <class Format>
+void AttendRange(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
+                 float* state) {
+  const uint32_t start = range * kRangePositions;
+  const uint32_t end = Min(start + kRangePositions, tile.end_position());
+  const uint32_t first_row = tile.FirstRow(range);
+  ScoreRange<Format>(tile, start, end, first_row, scratch);
+  PrefetchTile(tile, start, end, tile.v_bytes);
+  const uint32_t padded = RoundUp(end - start, kTilePositions);
+  float* const sums = state + PaddedDim(tile.head_dim);
+  for (uint32_t row = first_row; row < tile.num_rows(); ++row) {
+    const uint32_t position = tile.first_position + row / tile.group_size;
+    float* const row_state = sums + row * StateStride(tile.head_dim);
+    SoftmaxRow<Format>(scratch.scores + row * kScoreRowBytes, Min(end, position + 1) - start,
+                       padded, tile.scale, &row_state[0], &row_state[1]);
+  }
+  WeighRange<Format>(tile, start, end, first_row, scratch, state);
+}
+
+inline void MergeStates(float* state, const float* partial, uint32_t first_row, uint32_t num_rows,
+                        uint32_t head_dim) {
+  const uint32_t padded_dim = PaddedDim(head_dim);
+  for (uint32_t row = first_row; row < num_rows; ++row) {
+    float* const a = state + row * StateStride(head_dim);
+    const float* const b = partial + row * StateStride(head_dim);
+    const float largest_a = a[padded_dim];
+    const float largest_b = b[padded_dim];
+    const float largest = largest_a > largest_b ? largest_a : largest_b;
+    const Vec::Float weight_a = Exp(Vec::Set1(largest_a - largest));
+    const Vec::Float weight_b = Exp(Vec::Set1(largest_b - largest));
+    // The last vector holds the largest score and the sum, and takes part as one more.
+    for (uint32_t i = 0; i < StateStride(head_dim); i += Vec::kWidth) {
+      const Vec::Float scaled = Vec::Mul(Vec::Load(a + i), weight_a);
+      Vec::Store(a + i, Vec::Fma(Vec::Load(b + i), weight_b, scaled));
+    }
+    a[padded_dim] = largest;
+  }
+}
+
+inline void FinishRow(const float* state, uint32_t head_dim, float v_scale, float* out) {
+  const float factor = v_scale / state[PaddedDim(head_dim) + 1];
+  for (uint32_t i = 0; i < head_dim; ++i) out[i] = state[i] * factor;
+}
+
+// Keys, values and probabilities as float32, whatever the cache holds.
+struct FormatF32 {
+  static constexpr size_t kQueryStride = kQueryRowBytes;
+  static constexpr uint32_t kChunk = Vec::kWidth;
+  static constexpr uint32_t kDimUnit = 1;
+  using ScoreOp = OpF32<kQueryStride / sizeof(float), kTilePositions>;
+  using ValueOp = OpF32<kScoreRowBytes / sizeof(float), kPanelDims>;
+
+  static void PackQuery(const float* q, uint32_t dims, uint8_t* out) {
+    __builtin_memcpy(out, q, dims * sizeof(float));
+  }
+
+  // out[0, dims) = the elements at `from`, the rest of kPanelDims zero. dims <= kPanelDims.
+  static void Decode(const QueryTile& tile, const uint8_t* from, uint32_t dims, float* out) {
+    if (tile.dtype == KvCacheDType::kF32) {
+      __builtin_memcpy(out, from, dims * sizeof(float));
+    } else if (IsFp8(tile.dtype)) {
+      for (uint32_t i = 0; i < dims; ++i) out[i] = tile.fp8->values[from[i]];
+    } else {
+      uint16_t row[kPanelDims] = {};
+      __builtin_memcpy(row, from, dims * sizeof(uint16_t));
+      if (tile.dtype == KvCacheDType::kF16) {
+        for (uint32_t i = 0; i < kPanelDims; i += Vec::kWidth) {
+          Vec::Store(out + i, Vec::LoadF16(row + i));
+        }
+      } else {
+        for (uint32_t i = 0; i < kPanelDims; ++i) {
+          const uint32_t bits = static_cast<uint32_t>(row[i]) << 16;
+          __builtin_memcpy(out + i, &bits, sizeof bits);
+        }
+      }
+    }
+    for (uint32_t i = dims; i < kPanelDims; ++i) out[i] = 0.0f;
+  }
+
+  // keys[dim][position]; positions past `valid` keep what stood there: nobody reads their scores.
+  static void PackKeys(const QueryTile& tile, uint32_t position, uint32_t valid, uint8_t* keys) {
+    auto* to = reinterpret_cast<float*>(keys);
+    float row[kPanelDims];
+    for (uint32_t p = 0; p < valid; ++p) {
+      const uint8_t* from = KeyAt(tile, position + p);
+      for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
+        const uint32_t dims = Min(kPanelDims, tile.head_dim - dim);
+        Decode(tile, from + dim * SizeOf(tile.dtype), dims, row);
+        for (uint32_t i = 0; i < dims; ++i) to[(dim + i) * kTilePositions + p] = row[i];
+      }
+    }
+  }
+
+  // values[panel][position][kPanelDims]
+  static void PackValues(const QueryTile& tile, uint32_t position, uint32_t valid,
+                         uint8_t* values) {
+    auto* to = reinterpret_cast<float*>(values);
+    for (uint32_t p = 0; p < valid; ++p) {
+      const uint8_t* from = KeyAt(tile, position + p) + tile.v_bytes;
+      for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
+        Decode(tile, from + dim * SizeOf(tile.dtype), Min(kPanelDims, tile.head_dim - dim),
+               to + (size_t{dim / kPanelDims} * kTilePositions + p) * kPanelDims);
+      }
+    }
+  }
+
+  template <class ExpAt>
+  static Vec::Float ExpAndPack(const ExpAt& exp_at, uint32_t n, uint8_t* row) {
+    auto* to = reinterpret_cast<float*>(row);
+    Vec::Float sum = Vec::Zero();
+    for (uint32_t i = 0; i < n; i += Vec::kWidth) {
+      const Vec::Float p = exp_at(i);
+      sum = Vec::Add(sum, p);
+      Vec::Store(to + i, p);
+    }
+    return sum;
+  }
+
+  static void ZeroProbabilities(uint8_t* row, uint32_t begin, uint32_t end) {
+    auto* to = reinterpret_cast<float*>(row);
+    for (uint32_t i = begin; i < end; ++i) to[i] = 0.0f;
+  }
+};
+
+inline constexpr AttentionKernels kAttentionKernelsF32 = {
+    .pack_queries = &PackQueries<FormatF32>,
+    .attend = &AttendRange<FormatF32>,
+    .merge = &MergeStates,
+    .finish = &FinishRow,
+};
+
+}  // namespace
+}  // namespace kvs::cpu

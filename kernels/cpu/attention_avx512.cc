@@ -1,0 +1,258 @@
+// AVX-512 attention: caches of bf16 and FP8 take part in bf16 dot products (exact for K and V, Q
+// and the probabilities rounded to bf16); f16 and f32 caches go through float32.
+#include "cpu/vec_avx512.h"
+// Vec comes before what is written over it.
+#include "cpu/attention.inl"
+#include "cpu/bf16_avx512.inl"
+#include "cpu/kernel_table.h"
+
+namespace kvs::cpu {
+namespace {
+
+constexpr uint32_t kPairsPerTile = kTilePositions / 2;
+
+// Turns 16 rows of 16 dwords into 16 columns.
+inline void Transpose16x16(__m512i (&rows)[16]) {
+  __m512i a[16], b[16];
+  for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    a[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
+    b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
+    b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
+    b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    a[i] = _mm512_shuffle_i32x4(b[i], b[i + 4], 0x88);
+    a[i + 4] = _mm512_shuffle_i32x4(b[i], b[i + 4], 0xdd);
+    a[i + 8] = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0x88);
+    a[i + 12] = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 4; ++i) {
+    rows[i] = _mm512_shuffle_i32x4(a[i], a[i + 8], 0x88);
+    rows[i + 4] = _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0x88);
+    rows[i + 8] = _mm512_shuffle_i32x4(a[i], a[i + 8], 0xdd);
+    rows[i + 12] = _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0xdd);
+  }
+}
+
+// The FP8 codes' bf16 bytes in registers.
+struct Fp8Decoder {
+  explicit Fp8Decoder(const Fp8Table& table)
+      : low{_mm512_load_si512(table.bf16_low), _mm512_load_si512(table.bf16_low + 64)},
+        high{_mm512_load_si512(table.bf16_high), _mm512_load_si512(table.bf16_high + 64)} {}
+
+  void Bytes(__m512i codes, __m512i* low_bytes, __m512i* high_bytes) const {
+    *low_bytes = _mm512_permutex2var_epi8(low[0], codes, low[1]);
+    const __m512i magnitude = _mm512_permutex2var_epi8(high[0], codes, high[1]);
+    // magnitude | (codes & sign)
+    *high_bytes = _mm512_ternarylogic_epi32(magnitude, codes, _mm512_set1_epi8(-128), 0xf8);
+  }
+
+  __m512i low[2];
+  __m512i high[2];
+};
+
+// The rows of 16 positions that lie in one block; those past `valid` are zero.
+inline void LoadRows16(const uint8_t* from, size_t row_bytes, uint32_t valid, __mmask64 bytes,
+                       __m512i (&rows)[16]) {
+#pragma GCC unroll 16
+  for (uint32_t r = 0; r < 16; ++r) {
+    rows[r] = _mm512_maskz_loadu_epi8(r < valid ? bytes : 0, from + r * row_bytes);
+  }
+}
+
+inline __mmask64 FirstBytes(uint32_t n) {
+  return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
+}
+
+// What bf16 and FP8 caches have in common.
+struct FormatBf16Base {
+  static constexpr size_t kQueryStride = kQueryBlockDims * 2 + 64;
+  static constexpr uint32_t kChunk = 32;
+  static constexpr uint32_t kDimUnit = 32;
+  using ScoreOp = OpBf16Dot<kQueryStride / 4, kTilePositions>;
+  using ValueOp = OpBf16Dot<kScoreRowBytes / 4, kPanelDims>;
+
+  static __m512i LoadQuery(const float* q, uint32_t dims) {
+    return ToBf16(Vec::LoadN(q, Min(dims, 16)),
+                  dims > 16 ? Vec::LoadN(q + 16, Min(dims - 16, 16)) : Vec::Zero());
+  }
+
+  // Rounds the probabilities to bf16; their sum is taken before. A store never passes the loads,
+  // since it is half as wide.
+  template <class ExpAt>
+  static Vec::Float ExpAndPack(const ExpAt& exp_at, uint32_t n, uint8_t* row) {
+    Vec::Float sum = Vec::Zero();
+    for (uint32_t i = 0; i < n; i += 32) {
+      const Vec::Float low = exp_at(i);
+      const Vec::Float high = exp_at(i + 16);
+      sum = Vec::Add(Vec::Add(sum, low), high);
+      _mm512_storeu_si512(row + i * 2, ToBf16(low, high));
+    }
+    return sum;
+  }
+
+  static void ZeroProbabilities(uint8_t* row, uint32_t begin, uint32_t end) {
+    for (uint32_t i = begin; i < end; i += 32) {
+      _mm512_storeu_si512(row + i * 2, _mm512_setzero_si512());
+    }
+  }
+};
+
+struct FormatBf16 : FormatBf16Base {
+  static void PackQuery(const float* q, uint32_t dims, uint8_t* out) {
+    for (uint32_t i = 0; i < dims; i += 32) {
+      _mm512_storeu_si512(out + i * 2, LoadQuery(q + i, dims - i));
+    }
+  }
+
+  // keys[dim / 2][position] of pairs
+  static void PackKeys(const QueryTile& tile, uint32_t position, uint32_t valid, uint8_t* keys) {
+    const size_t row_bytes = size_t{tile.head_dim} * 2;
+    for (uint32_t p = 0; p < valid; p += 16) {
+      const uint8_t* from = KeyAt(tile, position + p);
+      for (uint32_t dim = 0; dim < tile.head_dim; dim += 32) {
+        __m512i rows[16];
+        LoadRows16(from + dim * 2, row_bytes, valid - p, FirstBytes((tile.head_dim - dim) * 2),
+                   rows);
+        Transpose16x16(rows);
+        uint8_t* to = keys + (size_t{dim / 2} * kTilePositions + p) * 4;
+        for (uint32_t i = 0; i < 16; ++i) {
+          _mm512_storeu_si512(to + i * kTilePositions * 4, rows[i]);
+        }
+      }
+    }
+  }
+
+  // values[panel][position / 2][kPanelDims] of pairs
+  static void PackValues(const QueryTile& tile, uint32_t position, uint32_t valid,
+                         uint8_t* values) {
+    alignas(64) uint16_t order[32];
+    for (uint16_t i = 0; i < 16; ++i) {
+      order[2 * i] = i;
+      order[2 * i + 1] = static_cast<uint16_t>(32 + i);
+    }
+    const __m512i low_order = _mm512_load_si512(order);
+    const __m512i high_order = _mm512_add_epi16(low_order, _mm512_set1_epi16(16));
+    const size_t row_bytes = size_t{tile.head_dim} * 2;
+    for (uint32_t p = 0; p < valid; p += 2) {
+      const uint8_t* from = KeyAt(tile, position + p) + tile.v_bytes;
+      for (uint32_t dim = 0; dim < PaddedDim(tile.head_dim); dim += 32) {
+        const __mmask64 mask =
+            dim < tile.head_dim ? FirstBytes((tile.head_dim - dim) * 2) : __mmask64{0};
+        const __m512i first = _mm512_maskz_loadu_epi8(mask, from + dim * 2);
+        const __m512i second =
+            _mm512_maskz_loadu_epi8(p + 1 < valid ? mask : 0, from + row_bytes + dim * 2);
+        uint8_t* to = values + ((size_t{dim / kPanelDims} * kPairsPerTile + p / 2) * kPanelDims +
+                                dim % kPanelDims) *
+                                   4;
+        _mm512_storeu_si512(to, _mm512_permutex2var_epi16(first, low_order, second));
+        _mm512_storeu_si512(to + 64, _mm512_permutex2var_epi16(first, high_order, second));
+      }
+    }
+  }
+};
+
+struct FormatFp8 : FormatBf16Base {
+  // Of four dims, keys come as the pairs (0, 2) and (1, 3): so do the queries.
+  static void PackQuery(const float* q, uint32_t dims, uint8_t* out) {
+    for (uint32_t i = 0; i < dims; i += 32) {
+      const __m512i swapped = _mm512_shufflelo_epi16(LoadQuery(q + i, dims - i), 0xd8);
+      _mm512_storeu_si512(out + i * 2, _mm512_shufflehi_epi16(swapped, 0xd8));
+    }
+  }
+
+  // Transposes while the codes are still bytes, four dims to a dword, then decodes.
+  static void PackKeys(const QueryTile& tile, uint32_t position, uint32_t valid, uint8_t* keys) {
+    const Fp8Decoder decoder(*tile.fp8);
+    const __m512i even_bytes = _mm512_set1_epi16(0x00ff);
+    const __m512i odd_bytes = _mm512_set1_epi16(static_cast<int16_t>(0xff00));
+    for (uint32_t p = 0; p < valid; p += 16) {
+      const uint8_t* from = KeyAt(tile, position + p);
+      for (uint32_t dim = 0; dim < tile.head_dim; dim += 64) {
+        __m512i rows[16];
+        LoadRows16(from + dim, tile.head_dim, valid - p, FirstBytes(tile.head_dim - dim), rows);
+        Transpose16x16(rows);
+        uint8_t* to = keys + (size_t{dim / 2} * kTilePositions + p) * 4;
+        for (uint32_t i = 0; i < 16; ++i) {
+          __m512i low, high;
+          decoder.Bytes(rows[i], &low, &high);
+          // (low & even) | high << 8, and (high & odd) | low >> 8, in each 16 bits
+          const __m512i dims02 =
+              _mm512_ternarylogic_epi32(low, even_bytes, _mm512_slli_epi16(high, 8), 0xea);
+          const __m512i dims13 =
+              _mm512_ternarylogic_epi32(high, odd_bytes, _mm512_srli_epi16(low, 8), 0xea);
+          _mm512_storeu_si512(to + 2 * i * kTilePositions * 4, dims02);
+          _mm512_storeu_si512(to + (2 * i + 1) * kTilePositions * 4, dims13);
+        }
+      }
+    }
+  }
+
+  static void PackValues(const QueryTile& tile, uint32_t position, uint32_t valid,
+                         uint8_t* values) {
+    const Fp8Decoder decoder(*tile.fp8);
+    // Bytes of two rows side by side, such that the unpack below leaves the dims in order.
+    alignas(64) uint8_t order[64];
+    for (uint32_t i = 0; i < 64; ++i) {
+      const uint32_t lane = i / 16, in_lane = i % 16;
+      const uint32_t dim = 4 * lane + in_lane / 8 * 16 + in_lane % 8 / 2;
+      order[i] = static_cast<uint8_t>(dim + i % 2 * 64);
+    }
+    const __m512i low_order = _mm512_load_si512(order);
+    const __m512i high_order = _mm512_add_epi8(low_order, _mm512_set1_epi8(32));
+    for (uint32_t p = 0; p < valid; p += 2) {
+      const uint8_t* from = KeyAt(tile, position + p) + tile.v_bytes;
+      for (uint32_t dim = 0; dim < tile.head_dim; dim += 64) {
+        const __mmask64 mask = FirstBytes(tile.head_dim - dim);
+        const __m512i first = _mm512_maskz_loadu_epi8(mask, from + dim);
+        const __m512i second =
+            _mm512_maskz_loadu_epi8(p + 1 < valid ? mask : 0, from + tile.head_dim + dim);
+        uint8_t* to = values + (size_t{dim / kPanelDims} * kPairsPerTile + p / 2) * kPanelDims * 4;
+        for (uint32_t half = 0; half < 2; ++half) {
+          const __m512i codes =
+              _mm512_permutex2var_epi8(first, half == 0 ? low_order : high_order, second);
+          __m512i low, high;
+          decoder.Bytes(codes, &low, &high);
+          _mm512_storeu_si512(to + half * 128, _mm512_unpacklo_epi8(low, high));
+          _mm512_storeu_si512(to + half * 128 + 64, _mm512_unpackhi_epi8(low, high));
+        }
+      }
+    }
+  }
+};
+
+void PackQueriesAny(const QueryTile& tile, const AttentionScratch& scratch) {
+  if (IsFp8(tile.dtype)) {
+    PackQueries<FormatFp8>(tile, scratch);
+  } else if (tile.dtype == KvCacheDType::kBf16) {
+    PackQueries<FormatBf16>(tile, scratch);
+  } else {
+    PackQueries<FormatF32>(tile, scratch);
+  }
+}
+
+void AttendAny(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
+               float* partial) {
+  if (IsFp8(tile.dtype)) {
+    AttendRange<FormatFp8>(tile, range, scratch, partial);
+  } else if (tile.dtype == KvCacheDType::kBf16) {
+    AttendRange<FormatBf16>(tile, range, scratch, partial);
+  } else {
+    AttendRange<FormatF32>(tile, range, scratch, partial);
+  }
+}
+
+}  // namespace
+
+const AttentionKernels kAttentionAvx512 = {
+    .pack_queries = &PackQueriesAny,
+    .attend = &AttendAny,
+    .merge = &MergeStates,
+    .finish = &FinishRow,
+};
+
+}  // namespace kvs::cpu
