@@ -29,6 +29,8 @@ class HttpServer {
   // fails before a model is loaded; nothing is answered before Serve.
   static Result<std::unique_ptr<HttpServer>> Bind(const HttpOptions& options);
   virtual ~HttpServer() = default;
+  // The bound port; the one that was free when options.port is 0.
+  virtual uint16_t port() const = 0;
 
   // Answers until Stop. The references outlive the server.
   virtual Result<void> Serve(const ServerContext& context, const Tokenizer& tokenizer,
