@@ -10,6 +10,10 @@
 namespace kvs {
 namespace {
 
+constexpr const char* kTextPattern = "%Y-%m-%d %H:%M:%S.%e %^%l%$ %v";
+constexpr const char* kJsonPattern =
+    R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%v"})";
+
 spdlog::level::level_enum LevelOf(LogLevel level) {
   switch (level) {
     case LogLevel::kTrace:
@@ -31,7 +35,7 @@ std::shared_ptr<spdlog::logger>& Logger() {
   static std::shared_ptr<spdlog::logger> logger = [] {
     auto made = std::make_shared<spdlog::logger>("kvserve",
                                                  std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    made->set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
+    made->set_pattern(kTextPattern);
     return made;
   }();
   return logger;
@@ -89,9 +93,7 @@ void InitLog(const LogOptions& options) {
   auto& logger = Logger();
   g_json = options.format == LogFormat::kJson ||
            (options.format == LogFormat::kAuto && isatty(STDERR_FILENO) == 0);
-  if (g_json) {
-    logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%v"})");
-  }
+  logger->set_pattern(g_json ? kJsonPattern : kTextPattern);
   logger->set_level(spdlog::level::from_str(options.level));
   logger->flush_on(spdlog::level::trace);
 }
