@@ -4,9 +4,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "support/engine_harness.h"
@@ -185,13 +185,16 @@ TEST(Engine, PromptLogprobsOverSeveralSteps) {
 }
 
 TEST(Engine, LogitsThatAreNotFiniteEndThatRequestAlone) {
-  const TokenId bad{127};
-  EngineHarness harness(SmallEngineOptions(), bad);
-  std::vector<TokenId> prompt = MakePrompt(1, 10);
-  std::replace(prompt.begin(), prompt.end(), bad, TokenId{1});
+  const std::vector<TokenId> prompt = MakePrompt(1, 10);
+  const std::vector<TokenId> expected = FakeModel::GreedyOutput(prompt, 5);
+  TokenId bad{0};  // one that the good request never meets
+  while (std::count(prompt.begin(), prompt.end(), bad) > 0 ||
+         std::count(expected.begin(), expected.end(), bad) > 0) {
+    ++bad.value;
+  }
   std::vector<TokenId> bad_prompt = prompt;
   bad_prompt[5] = bad;
-  const std::vector<TokenId> expected = FakeModel::GreedyOutput(prompt, 5);
+  EngineHarness harness(SmallEngineOptions(), bad);
 
   Request echo = MakeRequest(bad_prompt, 0);
   echo.sampling.num_prompt_logprobs = 0;
