@@ -5,9 +5,9 @@
 
 #include <cerrno>
 #include <exception>
-#include <set>
-#include <stdexcept>
 #include <system_error>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "model/read_only_file.h"
@@ -15,49 +15,62 @@
 namespace kvs {
 namespace {
 
-// Sees every event of the parser, and throws where a limit is passed.
-class Guard {
+// Holds a text against the limits before any value of it is built. (The parser's own callback would
+// do it in one pass, but takes quadratic time over the members of an object.)
+class Guard : public nlohmann::json_sax<Json> {
  public:
   explicit Guard(const JsonLimits& limits) : limits_(limits) {}
+  const std::string& error() const { return error_; }
 
-  void Check(Json::parse_event_t event, const Json& parsed) {
-    using Event = Json::parse_event_t;
-    switch (event) {
-      case Event::object_start:
-      case Event::array_start:
-        keys_.emplace_back();
-        if (keys_.size() > limits_.max_depth) {
-          throw std::length_error(fmt::format("nested deeper than {}", limits_.max_depth));
-        }
-        CountValue();
-        break;
-      case Event::object_end:
-      case Event::array_end:
-        keys_.pop_back();
-        break;
-      case Event::key: {
-        const auto& key = parsed.get_ref<const std::string&>();
-        if (!keys_.back().insert(key).second) {
-          throw std::invalid_argument(fmt::format("'{}' occurs twice", key.substr(0, 200)));
-        }
-        break;
-      }
-      case Event::value:
-        CountValue();
-        break;
-    }
+  bool null() override { return CountValue(); }
+  bool boolean(bool) override { return CountValue(); }
+  bool number_integer(number_integer_t) override { return CountValue(); }
+  bool number_unsigned(number_unsigned_t) override { return CountValue(); }
+  bool number_float(number_float_t, const string_t&) override { return CountValue(); }
+  bool string(string_t&) override { return CountValue(); }
+  bool binary(binary_t&) override { return CountValue(); }
+  bool start_object(size_t) override { return Enter(); }
+  bool start_array(size_t) override { return Enter(); }
+  bool end_object() override { return Leave(); }
+  bool end_array() override { return Leave(); }
+
+  bool key(string_t& key) override {
+    if (keys_.back().insert(key).second) return true;
+    return Fail(fmt::format("'{}' occurs twice", key.substr(0, 200)));
+  }
+
+  bool parse_error(size_t position, const std::string&, const Json::exception& error) override {
+    const bool is_syntax = dynamic_cast<const Json::parse_error*>(&error) != nullptr;
+    return Fail(is_syntax ? fmt::format("not valid JSON at byte {}", position)
+                          : fmt::format("a number out of range at byte {}", position));
   }
 
  private:
-  void CountValue() {
-    if (++num_values_ > limits_.max_values) {
-      throw std::length_error(fmt::format("more than {} values", limits_.max_values));
-    }
+  bool Fail(std::string error) {
+    error_ = std::move(error);
+    return false;
+  }
+
+  bool CountValue() {
+    if (++num_values_ <= limits_.max_values) return true;
+    return Fail(fmt::format("more than {} values", limits_.max_values));
+  }
+
+  bool Enter() {
+    keys_.emplace_back();
+    if (keys_.size() <= limits_.max_depth) return CountValue();
+    return Fail(fmt::format("nested deeper than {}", limits_.max_depth));
+  }
+
+  bool Leave() {
+    keys_.pop_back();
+    return true;
   }
 
   const JsonLimits& limits_;
-  std::vector<std::set<std::string>> keys_;  // of the objects that are open
+  std::vector<std::unordered_set<std::string>> keys_;  // of what is open
   size_t num_values_ = 0;
+  std::string error_;
 };
 
 }  // namespace
@@ -68,20 +81,21 @@ Result<Json> ParseJsonObject(std::string_view text, const JsonLimits& limits,
     return Error(Code::kDataError, fmt::format("{}: {} bytes of JSON; at most {} are read", name,
                                                text.size(), limits.max_bytes));
   }
+  // The parser takes a zero byte for the end of the text.
+  const size_t zero = text.find('\0');
+  if (zero != std::string_view::npos) {
+    return Error(Code::kDataError, fmt::format("{}: not valid JSON at byte {}", name, zero + 1));
+  }
   try {
     Guard guard(limits);
-    Json json = Json::parse(text, [&](int, Json::parse_event_t event, Json& parsed) {
-      guard.Check(event, parsed);
-      return true;
-    });
+    if (!Json::sax_parse(text, &guard)) {
+      return Error(Code::kDataError, fmt::format("{}: {}", name, guard.error()));
+    }
+    Json json = Json::parse(text);
     if (json.is_object()) return json;
     return Error(Code::kDataError, fmt::format("{}: not a JSON object", name));
-  } catch (const Json::parse_error& error) {
-    return Error(Code::kDataError, fmt::format("{}: not valid JSON at byte {}", name, error.byte));
-  } catch (const Json::exception&) {
-    return Error(Code::kDataError, fmt::format("{}: not valid JSON: a number out of range", name));
-  } catch (const std::exception& error) {
-    return Error(Code::kDataError, fmt::format("{}: {}", name, error.what()));
+  } catch (const std::exception& error) {  // what the guard let through is only want of memory
+    return Error(Code::kOsError, fmt::format("{}: {}", name, error.what()));
   }
 }
 

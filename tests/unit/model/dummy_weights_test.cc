@@ -1,0 +1,62 @@
+#include "model/dummy_weights.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "kvserve/float_bits.h"
+
+namespace kvs {
+namespace {
+
+float ValueAt(const HostMatrix& matrix, size_t i) {
+  switch (matrix.dtype) {
+    case DType::kBf16:
+      return Bf16ToFloat(static_cast<const uint16_t*>(matrix.data)[i]);
+    case DType::kF16:
+      return F16ToFloat(static_cast<const uint16_t*>(matrix.data)[i]);
+    case DType::kF32:
+      return static_cast<const float*>(matrix.data)[i];
+  }
+  return 0.0f;
+}
+
+TEST(DummyWeightsTest, AreSpreadAroundZero) {
+  for (const DType dtype : {DType::kBf16, DType::kF16, DType::kF32}) {
+    DummyWeights weights(7, dtype);
+    const HostMatrix matrix = *weights.Matrix("w", 301, 333);
+    EXPECT_EQ(matrix.dtype, dtype);
+    double sum = 0.0;
+    double squares = 0.0;
+    const size_t count = 301 * 333;
+    for (size_t i = 0; i < count; ++i) {
+      const double value = ValueAt(matrix, i);
+      sum += value;
+      squares += value * value;
+    }
+    EXPECT_NEAR(sum / count, 0.0, 3e-4);
+    EXPECT_NEAR(std::sqrt(squares / count), 0.02, 3e-4);
+  }
+}
+
+TEST(DummyWeightsTest, DependOnSeedAndNameAlone) {
+  DummyWeights a(7, DType::kBf16);
+  DummyWeights b(7, DType::kBf16);
+  DummyWeights c(8, DType::kBf16);
+  b.Matrix("other", 4, 4);
+  const size_t bytes = 16 * 16 * 2;
+  const HostMatrix first = *a.Matrix("w", 16, 16);
+  EXPECT_EQ(std::memcmp(first.data, b.Matrix("w", 16, 16)->data, bytes), 0);
+  EXPECT_NE(std::memcmp(first.data, c.Matrix("w", 16, 16)->data, bytes), 0);
+  EXPECT_NE(std::memcmp(first.data, a.Matrix("v", 16, 16)->data, bytes), 0);
+}
+
+TEST(DummyWeightsTest, NormsAreOne) {
+  DummyWeights weights(7, DType::kBf16);
+  const HostMatrix norm = *weights.Vector("norm", 33);
+  for (size_t i = 0; i < 33; ++i) EXPECT_EQ(ValueAt(norm, i), 1.0f);
+}
+
+}  // namespace
+}  // namespace kvs

@@ -1,0 +1,78 @@
+// Files of made-up model directories.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace kvs {
+
+// An empty directory that is removed at the end.
+class TempDir {
+ public:
+  TempDir() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "kvs_model_XXXXXX").string();
+    path_ = mkdtemp(pattern.data());
+  }
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  ~TempDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline void WriteFile(const std::filesystem::path& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary) << content;
+}
+
+inline std::string ReadFile(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// A safetensors file of this header text and data.
+inline std::string SafetensorsBytes(const std::string& header, const std::string& data) {
+  const uint64_t length = header.size();
+  std::string bytes(8, '\0');
+  std::memcpy(bytes.data(), &length, 8);  // little-endian hosts only, as the product
+  return bytes + header + data;
+}
+
+struct TestTensor {
+  std::string name;
+  std::string dtype;
+  std::vector<uint64_t> shape;
+  std::string bytes;
+};
+
+inline std::string SafetensorsBytes(const std::vector<TestTensor>& tensors) {
+  nlohmann::json header = {{"__metadata__", {{"format", "pt"}}}};
+  std::string data;
+  for (const TestTensor& tensor : tensors) {
+    const size_t end = data.size() + tensor.bytes.size();
+    header[tensor.name] = {
+        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {data.size(), end}}};
+    data += tensor.bytes;
+  }
+  return SafetensorsBytes(header.dump(), data);
+}
+
+inline std::filesystem::path DefaultModelDir() {
+  return std::filesystem::path(KVS_SOURCE_DIR) / "models" / "default";
+}
+
+}  // namespace kvs
