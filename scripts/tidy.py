@@ -34,7 +34,7 @@ DOORS = {
     "prometheus/": ["src/base/metrics."],
     "xxhash.h": ["src/blocks/block_hash."],
     "nlohmann/": ["src/http/", "src/model/", "src/tokenize/tokenizer_file", "src/client/",
-                  "src/config/plan."],
+                  "src/config/plan.", "src/config/server_info."],
     "CLI/": ["src/config/command_line."],
     "yaml-cpp/": ["src/config/config_file."],
     "pcre2.h": ["src/tokenize/regex."],

@@ -1,5 +1,4 @@
-// RunPlan: KV cache arithmetic for every dtype, as text or JSON. The only door to nlohmann/json in
-// this layer.
+// RunPlan: KV cache arithmetic for every dtype, as text or JSON.
 #include <fmt/format.h>
 
 #include <array>
