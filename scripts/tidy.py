@@ -93,7 +93,8 @@ def check_includes(name, lines):
             if top not in MAY_INCLUDE[layer]:
                 yield f"{where}: {layer} may not include {target}"
             elif target not in NARROW.get((layer, top), {target}):
-                yield f"{where}: of {top}, {layer} may include {sorted(NARROW[(layer, top)])[0]} only"
+                allowed = ", ".join(sorted(NARROW[(layer, top)]))
+                yield f"{where}: of {top}, {layer} may include {allowed} only"
         if name.startswith("kernels/") and "/" in target and top in MAY_INCLUDE:
             yield f"{where}: kernels may not include {target}"
         if name.startswith("src/") and top in {"cpu", "gpu", "kernels"}:

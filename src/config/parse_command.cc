@@ -108,14 +108,14 @@ Result<Command> ParseServe(int first, int argc, const char* const* argv) {
   ServeSettings asked;
   KVS_RETURN_IF_ERROR(Apply(*variables, flags, Code::kConfigError, asked));
   KVS_RETURN_IF_ERROR(Apply(arguments->settings, flags, Code::kInvalidArgument, asked));
-  if (asked.config_file.empty()) return ServeCommand{asked};
+  if (asked.config_file.empty()) return ServeCommand{static_cast<const ServerOptions&>(asked)};
   const auto file = ReadConfigFile(asked.config_file, specs);
   if (!file) return tl::unexpected<Status>(file.error());
   ServeSettings merged;
   KVS_RETURN_IF_ERROR(Apply(*file, flags, Code::kConfigError, merged));
   KVS_RETURN_IF_ERROR(Apply(*variables, flags, Code::kConfigError, merged));
   KVS_RETURN_IF_ERROR(Apply(arguments->settings, flags, Code::kInvalidArgument, merged));
-  return ServeCommand{merged};
+  return ServeCommand{static_cast<const ServerOptions&>(merged)};
 }
 
 // A command with a table of its own, which reads no file. Of the environment it takes the API key

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <string_view>
+#include <system_error>
 
 namespace kvs {
 namespace {
@@ -19,16 +19,20 @@ constexpr size_t kKeyFileBytesMax = 64 << 10;
 Result<void> CheckReadable(const char* flag, const std::string& path) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) {
-    return Error(Code::kConfigError,
-                 fmt::format("{}: cannot open '{}': {}", flag, path, std::strerror(errno)), flag);
+    return Error(
+        Code::kConfigError,
+        fmt::format("{}: cannot open '{}': {}", flag, path, std::generic_category().message(errno)),
+        flag);
   }
   if (S_ISDIR(info.st_mode)) {
     return Error(Code::kConfigError,
                  fmt::format("{}: expected a file, got the directory '{}'", flag, path), flag);
   }
   if (!std::ifstream(path)) {
-    return Error(Code::kConfigError,
-                 fmt::format("{}: cannot open '{}': {}", flag, path, std::strerror(errno)), flag);
+    return Error(
+        Code::kConfigError,
+        fmt::format("{}: cannot open '{}': {}", flag, path, std::generic_category().message(errno)),
+        flag);
   }
   return {};
 }
