@@ -218,6 +218,11 @@ class AddedTokenList {
 
   bool Contains(const std::string& content) const { return id_of_content_.count(content) > 0; }
 
+  // Whether `id` is a token, added or of the model.
+  bool HasToken(uint32_t id) const {
+    return ids_.count(id) > 0 || (id < spec_.model.vocab.size() && spec_.model.vocab[id]);
+  }
+
   void Add(const Field& field, AddedToken token) {
     const uint32_t id = token.id.value;
     const auto in_vocab = vocab_.find(token.content);
@@ -296,6 +301,13 @@ void ReadTokenizerJson(const json& document, TokenizerSpec& spec) {
   if (const auto field = root.Find("pre_tokenizer")) ReadPreTokenizers(*field, spec.pre_tokenizers);
   if (const auto field = root.Find("post_processor")) {
     ReadPostProcessor(*field, vocab_size, spec.post_processor);
+  }
+  for (const auto* ids : {&spec.post_processor.prefix, &spec.post_processor.suffix}) {
+    for (const TokenId id : *ids) {
+      if (!added.HasToken(id.value)) {
+        root.At("post_processor").Fail(fmt::format("id {} is no token", id.value));
+      }
+    }
   }
   spec.decoder = ReadDecoder(root.At("decoder"));
   CheckByteLevel(root, spec);
