@@ -205,8 +205,14 @@ class Daemon:
         )
 
     def assert_idle(self, within_s=10):
-        """No request and no held block, soon; then nothing keeps the prefix cache from a reset."""
-        names = ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"]
+        """No request and no held block, soon."""
+        names = [
+            "vllm:num_requests_running",
+            "vllm:num_requests_waiting",
+            "vllm:kv_cache_usage_perc",
+            "kvserve_kv_held_blocks",
+            "kvserve_kv_blocks_leaked",
+        ]
         deadline = time.monotonic() + within_s
         while True:
             seen = {name: self.metric(name) for name in names}

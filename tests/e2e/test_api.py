@@ -366,7 +366,7 @@ def test_a_bad_field_is_named(server, fields, param):
     response = server.post("/v1/completions", {"prompt": "a", **FIELDS, **fields})
     assert response.status_code == 400, response.text
     error = response.json()["error"]
-    assert error["type"] and error["code"] is not None
+    assert error["type"] and "code" in error
     assert error["param"] == param, error
     assert param in error["message"]
 
