@@ -17,6 +17,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("KVSERVE_BIN", ROOT / "build/release/src/kvserve"))
 MODEL_DIR = ROOT / "models/default"
 
+# A build with sanitizers: tests do less and expect no speed of it.
+SLOW = bool(os.environ.get("KVSERVE_E2E_SLOW"))
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
 

@@ -6,8 +6,9 @@ import random
 import pytest
 
 import workload
+from daemon import SLOW
 
-NUM_REQUESTS = 500
+NUM_REQUESTS = 100 if SLOW else 500
 CLIENTS = 64
 # 1536 tokens for 64 clients that want about 150 each.
 POOL = ["--num-gpu-blocks-override", "96", "--max-num-seqs", "64"]
