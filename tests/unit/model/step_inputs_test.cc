@@ -1,0 +1,127 @@
+#include "model/step_inputs.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+namespace kvs {
+namespace {
+
+using ::testing::ElementsAre;
+
+constexpr StepLimits kLimits = {.max_num_seqs = 3,
+                                .max_num_batched_tokens = 8,
+                                .max_model_len = 64,
+                                .max_num_logits_rows = 4,
+                                .block_size = 4};
+
+class StepInputsTest : public ::testing::Test {
+ protected:
+  StepInputsTest()
+      : backend_(*MakeCpuBackend({.num_threads = 1})),
+        inputs_(*StepInputs::Make(kLimits, {.vocab_size = 100, .num_blocks = 20}, *backend_)) {}
+
+  template <class T>
+  std::vector<uint32_t> Read(const T* device, size_t count) {
+    std::vector<uint32_t> host(count);
+    backend_->CopyToHost(host.data(), device, count * sizeof(uint32_t));
+    return host;
+  }
+
+  std::unique_ptr<Backend> backend_;
+  StepInputs inputs_;
+};
+
+TEST_F(StepInputsTest, FlattensAMixedPlan) {
+  const std::vector<TokenId> prompt = {{10}, {11}, {12}, {13}, {14}};
+  const std::vector<TokenId> next = {{99}};
+  const std::vector<BlockId> long_table = {{7}, {3}, {20}};
+  const std::vector<BlockId> short_table = {{9}, {5}};  // longer than needed yet
+  StepPlan plan;
+  plan.slices = {{prompt, 3, short_table, 2}, {next, 8, long_table, 1}};
+  plan.num_tokens = 6;
+  plan.num_logits_rows = 3;
+  inputs_.Fill(plan, *backend_);
+  EXPECT_EQ(inputs_.num_seqs(), 2u);
+  EXPECT_EQ(inputs_.num_tokens(), 6u);
+  EXPECT_EQ(inputs_.num_logits_rows(), 3u);
+  EXPECT_EQ(inputs_.max_blocks_per_seq(), 3u);
+  EXPECT_THAT(Read(inputs_.token_ids(), 6), ElementsAre(10, 11, 12, 13, 14, 99));
+  EXPECT_THAT(Read(inputs_.positions(), 6), ElementsAre(3, 4, 5, 6, 7, 8));
+  EXPECT_THAT(Read(inputs_.slot_mapping(), 6), ElementsAre(39, 20, 21, 22, 23, 80));
+  EXPECT_THAT(Read(inputs_.query_start_loc(), 3), ElementsAre(0, 5, 6));
+  EXPECT_THAT(Read(inputs_.seq_lens(), 2), ElementsAre(8, 9));
+  EXPECT_THAT(Read(inputs_.logits_rows(), 3), ElementsAre(3, 4, 5));
+  EXPECT_THAT(Read(inputs_.block_tables(), 6), ElementsAre(9, 5, 0, 7, 3, 20));
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(inputs_.block_tables()) % 64, 0u);
+}
+
+TEST_F(StepInputsTest, HoldsTheLargestPlan) {
+  const std::vector<TokenId> tokens(8, TokenId{99});
+  const std::vector<BlockId> table(16, BlockId{20});
+  StepPlan plan;
+  const std::span<const TokenId> all(tokens);
+  plan.slices = {
+      {all.first(6), 58, table, 2}, {all.first(1), 63, table, 1}, {all.first(1), 63, table, 1}};
+  plan.num_tokens = 8;
+  plan.num_logits_rows = 4;
+  inputs_.Fill(plan, *backend_);
+  EXPECT_EQ(Read(inputs_.block_tables(), 48), std::vector<uint32_t>(48, 20));
+}
+
+// A plan of one slice, right unless a test changes it.
+struct OneSlice {
+  std::vector<TokenId> tokens = {{1}, {2}, {3}};
+  std::vector<BlockId> table = {{1}, {2}};
+  uint32_t first_position = 4;
+  uint32_t num_rows = 1;
+
+  StepPlan Plan() const {
+    StepPlan plan;
+    plan.slices = {{tokens, first_position, table, num_rows}};
+    plan.num_tokens = static_cast<uint32_t>(tokens.size());
+    plan.num_logits_rows = num_rows;
+    return plan;
+  }
+};
+
+using StepInputsDeathTest = StepInputsTest;
+
+TEST_F(StepInputsDeathTest, APlanThatBreaksALimitAborts) {
+  OneSlice right;
+  inputs_.Fill(right.Plan(), *backend_);
+
+  EXPECT_DEATH(inputs_.Fill(StepPlan{}, *backend_), "slices");
+  OneSlice wrong;
+  wrong.tokens.clear();
+  wrong.num_rows = 0;
+  EXPECT_DEATH(inputs_.Fill(wrong.Plan(), *backend_), "empty");
+  wrong = {};
+  wrong.tokens[1] = TokenId{100};
+  EXPECT_DEATH(inputs_.Fill(wrong.Plan(), *backend_), "vocab_size");
+  wrong = {};
+  wrong.table[1] = kNullBlock;
+  EXPECT_DEATH(inputs_.Fill(wrong.Plan(), *backend_), "kNullBlock");
+  wrong = {};
+  wrong.table[0] = BlockId{21};
+  EXPECT_DEATH(inputs_.Fill(wrong.Plan(), *backend_), "num_blocks");
+  wrong = {};
+  wrong.table.pop_back();
+  EXPECT_DEATH(inputs_.Fill(wrong.Plan(), *backend_), "block_table");
+  wrong = {};
+  wrong.first_position = 62;
+  EXPECT_DEATH(inputs_.Fill(wrong.Plan(), *backend_), "max_model_len");
+  wrong = {};
+  wrong.num_rows = 4;
+  EXPECT_DEATH(inputs_.Fill(wrong.Plan(), *backend_), "num_logits_rows");
+  StepPlan miscounted = right.Plan();
+  ++miscounted.num_tokens;
+  EXPECT_DEATH(inputs_.Fill(miscounted, *backend_), "num_tokens");
+  miscounted.num_tokens = 9;
+  EXPECT_DEATH(inputs_.Fill(miscounted, *backend_), "max_num_batched_tokens");
+}
+
+}  // namespace
+}  // namespace kvs
