@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -44,8 +46,10 @@ class ModelRunner {
     return options;
   }
 
-  ModelRunner(const ModelConfig& config, const ModelLoadOptions& options)
-      : options_(options), backend_(*MakeCpuBackend({.num_threads = 2})) {
+  ModelRunner(const ModelConfig& config, const ModelLoadOptions& options,
+              const std::string& instruction_set = "auto")
+      : options_(options),
+        backend_(*MakeCpuBackend({.num_threads = 2, .instruction_set = instruction_set})) {
     auto model = Model::Load(config, options, *backend_);
     if (model) {
       model_ = std::move(*model);
@@ -55,8 +59,8 @@ class ModelRunner {
   }
 
   // The model in options.model_dir.
-  explicit ModelRunner(const ModelLoadOptions& options)
-      : ModelRunner(*ReadModelConfig(options.model_dir), options) {}
+  explicit ModelRunner(const ModelLoadOptions& options, const std::string& instruction_set = "auto")
+      : ModelRunner(*ReadModelConfig(options.model_dir), options, instruction_set) {}
 
   Model& model() { return *model_; }
   bool ok() const { return model_ != nullptr; }
