@@ -32,6 +32,7 @@ void CompletionChoice::Apply(const TokenEvent& event) {
   const bool counts = event.has_token && call_.generates;
   if (counts) {
     ++num_output_tokens_;
+    has_new_token_ = true;
     if (event.logprobs != nullptr && call_.logprobs) {
       logprobs_.Add(*event.logprobs, echo_chars_ + assembler_.text_offset());
     }
@@ -47,6 +48,7 @@ void CompletionChoice::Apply(const TokenEvent& event) {
 }
 
 void CompletionChoice::ClearPiece() {
+  has_new_token_ = false;
   text_.clear();
   logprobs_.Clear();
 }

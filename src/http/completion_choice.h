@@ -34,8 +34,9 @@ class CompletionChoice {
   const std::string& text() const { return text_; }
   // Null unless the client asked for them.
   const LogprobsJson* logprobs() const { return call_.logprobs ? &logprobs_ : nullptr; }
-  // Whether there is something to send.
-  bool has_piece() const { return !text_.empty() || !logprobs_.empty() || ended(); }
+  // Whether there is something to send: a chunk per token, as clients that time tokens expect, also
+  // for one that adds no text yet.
+  bool has_piece() const { return has_new_token_ || !text_.empty() || ended(); }
 
   bool ended() const { return end_.has_value() || !error_.empty(); }
   // REQUIRES: ended() and no error.
@@ -60,6 +61,7 @@ class CompletionChoice {
   bool begun_ = false;
   std::optional<ChoiceEnd> end_;
   std::string error_;
+  bool has_new_token_ = false;  // since ClearPiece
   uint32_t num_output_tokens_ = 0;
   uint32_t num_cached_tokens_ = 0;
 };
