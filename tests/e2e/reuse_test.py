@@ -6,8 +6,8 @@ client = OpenAI(base_url="http://localhost:8000/v1", api_key="EMPTY")
 SHARED_PREFIX = (
     "You are a precise technical assistant. "
     "Answer the following question concisely and accurately.\n\n"
-) * 100 + (
-    "Question: What is the boiling point of water at sea level?"
+) * 50 + (
+    "Question: What is the boiling point of water at sea level?\n"
 )
 for i in range(2):
     t0 = time.perf_counter()

@@ -43,7 +43,7 @@ def test_a_key_guards_every_route_but_health(start, tmp_path):
             for headers in (
                 {},
                 {"Authorization": "Bearer wrong"},
-                {"Authorization": "Bearer "},
+                {"Authorization": "Bearer"},
                 {"Authorization": f"Basic {KEYS[0]}"},
                 {"Authorization": f"Bearer {KEYS[0]}x"},
             ):

@@ -10,8 +10,8 @@ from daemon import SLOW
 
 NUM_REQUESTS = 100 if SLOW else 500
 CLIENTS = 64
-# 1536 tokens for 64 clients that want about 150 each.
-POOL = ["--num-gpu-blocks-override", "96", "--max-num-seqs", "64"]
+# 1024 tokens for 64 clients that want about 130 each.
+POOL = ["--num-gpu-blocks-override", "64", "--max-num-seqs", "64"]
 
 
 def requests():
@@ -19,10 +19,10 @@ def requests():
     prompts = workload.mixed_prompts(NUM_REQUESTS, seed=29)
     result = []
     for i, prompt in enumerate(prompts):
-        fields = {"prompt": prompt, "max_tokens": rng.randint(4, 40), "temperature": 0}
+        fields = {"prompt": prompt, "max_tokens": rng.randint(8, 72), "temperature": 0}
         if i % 3 == 0:
             fields.update(temperature=0.9, top_p=0.95, top_k=50, seed=i)
-        if i % 4 == 0:
+        if i % 4 != 0:
             fields.update(ignore_eos=True)
         result.append(fields)
     return result

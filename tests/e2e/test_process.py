@@ -187,7 +187,7 @@ def test_the_log_is_json_off_a_terminal(start):
     with start("--log-level", "debug") as daemon:
         daemon.text("Hello\n\x1b[31m", max_tokens=4)
         daemon.post("/v1/completions", {"prompt": 7})
-        daemon.get('/forged"}\r\nx')
+        daemon.get('/forged"}%0d%0a{"level":"error"')
         objects = daemon.log_objects()
         assert len(objects) > 3
         for entry in objects:
@@ -204,18 +204,20 @@ def test_metrics_keep_prometheus_conventions(start):
     assert families and helped == set(families)
     for name, kind in families.items():
         assert kind in ("counter", "gauge", "histogram"), name
-        assert (kind == "counter") <= name.endswith("_total"), name
+        assert kind != "counter" or name.endswith("_total"), name
         assert name.startswith(("vllm:", "kvserve_")), name
     for name in daemon_module.parse_metrics(text):
         base = name if name in families else name.rsplit("_", 1)[0]
         assert base in families, name
-    # Prometheus' own tool, where it is installed, knows more such rules.
+    # Prometheus' own tool, where it is installed, knows more such rules. It minds two habits of
+    # vLLM's names: the colon, and one histogram that is called a total.
+    minded = ("metric names should not contain ':'", "vllm:iteration_tokens_total non-counter")
     if shutil.which("promtool"):
         done = subprocess.run(
             ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60
         )
         problems = (done.stdout + done.stderr).splitlines()
-        assert not [p for p in problems if "metric names should not contain ':'" not in p]
+        assert not [p for p in problems if not any(known in p for known in minded)]
 
 
 EXPECTED_METRICS = """
@@ -307,7 +309,7 @@ def test_bench_counts_what_the_server_counts(start):
 
 
 def test_plan_agrees_with_the_daemon(start):
-    done = run_kvserve("plan", "--kv-cache-memory-bytes", "64M", "--json")
+    done = run_kvserve("plan", "--memory", "64M", "--json")
     assert done.returncode == 0, done.stderr
     dtypes = json.loads(done.stdout)["kv_cache_dtypes"]
     fp8, bf16 = dtypes["fp8_e4m3"], dtypes["bfloat16"]
