@@ -76,7 +76,9 @@ class Daemon:
     """A running kvserve. `with Daemon("--flag", ...) as daemon:` starts it, waits until it is
     ready, and checks on leaving that SIGTERM ends it cleanly."""
 
-    def __init__(self, *args, log_dir, env=None, tls=False, api_key="EMPTY", port=None, verify=True):
+    def __init__(
+        self, *args, log_dir, env=None, tls=False, api_key="EMPTY", port=None, verify=True
+    ):
         self.port = free_port() if port is None else port
         self.args = ["--host", "127.0.0.1", "--port", str(self.port), *map(str, args)]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
@@ -125,7 +127,10 @@ class Daemon:
                 f"kvserve ended with {self.process.returncode}:\n{self.log()}"
             )
             try:
-                if httpx.get(f"{self.url}/health", timeout=5, verify=self.verify).status_code == 200:
+                if (
+                    httpx.get(f"{self.url}/health", timeout=5, verify=self.verify).status_code
+                    == 200
+                ):
                     return
             except httpx.TransportError:
                 pass
@@ -203,7 +208,10 @@ class Daemon:
     def metrics_of_prefix_cache(self):
         metrics = self.metrics()
         return PrefixCounters(
-            *(sum(v for _, v in metrics[f"vllm:prefix_cache_{name}_total"]) for name in PrefixCounters._fields)
+            *(
+                sum(v for _, v in metrics[f"vllm:prefix_cache_{name}_total"])
+                for name in PrefixCounters._fields
+            )
         )
 
     def assert_idle(self, within_s=10):

@@ -3,9 +3,9 @@
 
     python tests/e2e/soak.py --minutes 30
 
-Clients send prompts of all kinds, streamed and not; one request in ten is left in the middle and one
-in twenty is malformed. Prints a line every ten seconds and a report at the end; the exit code is 1
-when a limit was passed:
+Clients send prompts of all kinds, streamed and not; one request in ten is left in the middle and
+one in twenty is malformed. Prints a line every ten seconds and a report at the end; the exit code
+is 1 when a limit was passed:
 
     idle RSS            <= mapped weights + pool + 64 MiB, before any request
     RSS slope           < 1 MiB an hour after warm-up, in runs of 20 minutes and more
@@ -16,8 +16,8 @@ when a limit was passed:
 
 import argparse
 import collections
+import itertools
 import json
-import pathlib
 import random
 import sys
 import tempfile
@@ -121,11 +121,13 @@ class Load:
         body = {**self.body(rng), "max_tokens": 2000, "ignore_eos": True, "stream": True}
         if rng.random() < 0.5:
             with client.stream("POST", "/v1/completions", json=body) as response:
-                for _, _ in zip(range(rng.randint(0, 20)), response.iter_lines()):
+                for _ in itertools.islice(response.iter_lines(), rng.randint(0, 20)):
                     pass
             return
         try:
-            client.post("/v1/completions", json={**body, "stream": False}, timeout=rng.uniform(0.01, 0.5))
+            client.post(
+                "/v1/completions", json={**body, "stream": False}, timeout=rng.uniform(0.01, 0.5)
+            )
         except httpx.TimeoutException:
             pass
 
@@ -160,7 +162,9 @@ def watch(daemon, load, minutes):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)

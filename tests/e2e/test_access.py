@@ -1,7 +1,7 @@
 """Keys, TLS, and clients that leave."""
 
 import json
-import os
+import random
 import socket
 import ssl
 import subprocess
@@ -63,7 +63,7 @@ def test_a_key_guards_every_route_but_health(start, tmp_path):
 def test_keys_do_not_share_blocks(start):
     flags = ["--enable-prefix-caching", "--api-key", KEYS[0], "--api-key", KEYS[1]]
     with start(*flags, api_key=KEYS[0]) as daemon:
-        prompt = workload.words(__import__("random").Random(5), 150)
+        prompt = workload.words(random.Random(5), 150)
 
         def cached(key):
             answer = daemon.openai(api_key=key).completions.create(
@@ -93,8 +93,12 @@ def test_tls_end_to_end(start, certificate):
     flags = ["--enable-prefix-caching", "--ssl-certfile", cert, "--ssl-keyfile", key]
     with start(*flags, tls=True, verify=trusted) as daemon:
         client = daemon.openai()
-        whole = client.completions.create(model="default", prompt="Once upon a time", max_tokens=16, temperature=0)
-        events = client.completions.create(model="default", prompt="Once upon a time", max_tokens=16, temperature=0, stream=True)
+        whole = client.completions.create(
+            model="default", prompt="Once upon a time", max_tokens=16, temperature=0
+        )
+        events = client.completions.create(
+            model="default", prompt="Once upon a time", max_tokens=16, temperature=0, stream=True
+        )
         assert "".join(e.choices[0].text for e in events) == whole.choices[0].text
 
         check = daemon_module.run_kvserve("check-cache", daemon.url, SSL_CERT_FILE=str(cert))

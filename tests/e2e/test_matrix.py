@@ -57,5 +57,5 @@ def test_prefix_caching_changes_no_text(start, dtype):
     for run, got in texts.items():
         assert got == reference, run
     # The texts are not only alike: the cache serves the model what it wrote.
-    for text, answer in zip(reference, answers):
+    for text, answer in zip(reference[:NUM_LOOKUPS], answers, strict=True):
         assert answer in text

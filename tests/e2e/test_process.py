@@ -99,6 +99,7 @@ def test_sigint_is_sigterm(start):
 
 # --- starts that fail
 
+
 # A broken model would be 65: the mistake is found before it is read.
 @pytest.fixture
 def broken_model(tmp_path):
@@ -199,7 +200,9 @@ def test_metrics_keep_prometheus_conventions(start):
     with start("--enable-prefix-caching", "--kv-cache-dtype", "fp8") as daemon:
         daemon.text("Once upon a time", max_tokens=8)
         text = daemon.get("/metrics").text
-    families = dict(line.split(" ", 3)[2:] for line in text.splitlines() if line.startswith("# TYPE"))
+    families = dict(
+        line.split(" ", 3)[2:] for line in text.splitlines() if line.startswith("# TYPE")
+    )
     helped = {line.split(" ", 3)[2] for line in text.splitlines() if line.startswith("# HELP")}
     assert families and helped == set(families)
     for name, kind in families.items():

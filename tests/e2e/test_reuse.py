@@ -88,7 +88,9 @@ def test_second_request_reuses_the_prefix(start, tmp_path, dtype):
         assert grep(r"kv_cache_dtype\|kv cache dtype", log)
         assert grep(r"prefix_caching\|prefix caching\|enable.prefix", log)
         started = " ".join(grep("kv_cache_dtype=", log))
-        assert ("kv_cache_dtype=fp8_e4m3" if dtype == "fp8" else "kv_cache_dtype=bfloat16") in started
+        assert (
+            "kv_cache_dtype=fp8_e4m3" if dtype == "fp8" else "kv_cache_dtype=bfloat16"
+        ) in started
         assert "enable_prefix_caching=true" in started
 
 
