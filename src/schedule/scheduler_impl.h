@@ -60,7 +60,6 @@ struct Scheduler::Impl {
   StepPlan plan;
   std::vector<Sequence*> planned;
   bool plan_is_open = false;    // between Plan and Commit
-  bool has_preempted = false;   // in this Plan
   uint32_t num_spare_rows = 0;  // of logits, beyond one for each sequence of this Plan
   std::vector<SequenceUpdate> updates;
   std::vector<Sequence*> visit_scratch;

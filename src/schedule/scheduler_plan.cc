@@ -15,12 +15,10 @@ const StepPlan& Scheduler::Plan() {
   impl.plan.num_tokens = 0;
   impl.plan.num_logits_rows = 0;
   impl.planned.clear();
-  impl.has_preempted = false;
   impl.num_spare_rows = impl.config.limits.max_num_logits_rows - impl.config.limits.max_num_seqs;
 
   impl.PlanRunning();
-  // What was just preempted must not take back the blocks that others needed.
-  if (!impl.has_preempted) impl.PlanWaiting();
+  impl.PlanWaiting();
 
   // Whoever is first can always run: a sequence alone may use the whole pool (CanEverFit).
   KVS_CHECK(!impl.plan.slices.empty() || idle());
@@ -41,8 +39,11 @@ void Scheduler::Impl::PlanRunning() {
 
 void Scheduler::Impl::PlanWaiting() {
   size_t i = 0;
+  // Whoever is admitted takes a block of its own and leaves one for each that runs: without that
+  // room no prefix needs to be looked up.
   while (i < waiting.size() && running.size() < config.limits.max_num_seqs &&
-         plan.num_tokens < config.limits.max_num_batched_tokens) {
+         plan.num_tokens < config.limits.max_num_batched_tokens &&
+         running.size() < blocks.pool().num_free()) {
     Sequence& sequence = waiting[i];
     switch (TryAdmit(sequence)) {
       case Admission::kAdmitted:
@@ -104,7 +105,8 @@ bool Scheduler::Impl::MakeRoom(Sequence& sequence, uint32_t num_new_tokens) {
   return true;
 }
 
-// The last in order has no slice yet: those before it are planned first.
+// The last in order has no slice yet: those before it are planned first. It cannot be admitted in
+// the same Plan: it needs every block it gave back, and one of them is taken.
 void Scheduler::Impl::PreemptLast() {
   Sequence& victim = running.back();
   StopRunning(victim);
@@ -112,7 +114,6 @@ void Scheduler::Impl::PreemptLast() {
   victim.scheduler_state.is_running = false;
   ++victim.num_preemptions;
   ++stats.num_preemptions;
-  has_preempted = true;
   waiting.Insert(running.Take(victim));
 }
 

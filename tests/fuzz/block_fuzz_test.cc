@@ -268,7 +268,7 @@ void RunBlockFuzz(const char* name, uint64_t seed, uint32_t num_hash_bits, uint6
               static_cast<unsigned long long>(num_evicted),
               static_cast<unsigned long long>(num_collisions));
   EXPECT_GT(num_hits, num_ops / 50);
-  EXPECT_GT(num_evicted, num_ops / 50);
+  EXPECT_GT(num_evicted, num_ops / 100);
   EXPECT_EQ(num_collisions > 0, num_hash_bits < kBlockHashBits);
 }
 

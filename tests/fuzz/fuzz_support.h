@@ -9,7 +9,7 @@
 namespace kvs {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr uint64_t kFuzzDivisor = 20;
+inline constexpr uint64_t kFuzzDivisor = 5;
 #else
 inline constexpr uint64_t kFuzzDivisor = 1;
 #endif

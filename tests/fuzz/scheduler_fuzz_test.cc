@@ -276,11 +276,11 @@ void RunSchedulerFuzz(const char* name, uint64_t seed, uint32_t num_hash_bits, u
 }
 
 TEST(SchedulerFuzz, EverySequenceGetsTheTokensItGetsAlone) {
-  RunSchedulerFuzz("whole hashes", 20240611, kBlockHashBits, 250'000 / kFuzzDivisor);
+  RunSchedulerFuzz("whole hashes", 20240611, kBlockHashBits, 600'000 / kFuzzDivisor);
 }
 
 TEST(SchedulerFuzz, AlsoWithEightBitHashes) {
-  RunSchedulerFuzz("8-bit hashes", 20240612, 8, 150'000 / kFuzzDivisor);
+  RunSchedulerFuzz("8-bit hashes", 20240612, 8, 400'000 / kFuzzDivisor);
 }
 
 }  // namespace

@@ -84,6 +84,7 @@ TEST(Plan, ChunksPromptLogprobsByRowsAndSparesARowForEverySampler) {
 TEST(Plan, GivesEveryPromptPositionItsRowOnceAlsoWhenPreempted) {
   SchedulerConfig config = TestConfig(12);
   config.limits.max_num_logits_rows = 10;
+  config.limits.max_num_batched_tokens = 10;
   SchedulerHarness harness(config);
   harness.Add(TestPrompt(15, 500), 20);
   Sequence& asking = harness.Add(LogprobsRequest(24, 0, 8));
