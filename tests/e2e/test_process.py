@@ -181,6 +181,25 @@ def test_flag_over_environment_over_file(start, tmp_path):
         assert "max_num_seqs=9" in log
 
 
+@pytest.mark.parametrize("config", sorted((daemon_module.ROOT / "configs").glob("*.yaml")))
+def test_shipped_configurations_serve(start, config):
+    with start("--config", config) as daemon:
+        info = daemon.get("/server_info").json()
+        if config.name.startswith("fp8"):
+            assert info["kv_cache_dtype"] == "fp8_e4m3"
+            scales = "random_tokens" if "scales" in config.name else "default_1.0"
+            assert info["kv_scales"] == scales
+        assert "Rome" in daemon.text("The capital of Italy is", max_tokens=8)
+
+
+def test_a_warm_start_serves_in_two_seconds(start):
+    run_kvserve("--version")  # the executable is in the page cache
+    began = time.monotonic()
+    with start("--kv-cache-dtype", "fp8", "--enable-prefix-caching") as daemon:
+        assert daemon.text("The capital of Italy is", max_tokens=1)
+        assert time.monotonic() - began < 2 or daemon_module.SLOW
+
+
 # --- the log and the metrics
 
 
@@ -322,6 +341,18 @@ def test_plan_agrees_with_the_daemon(start):
         log = daemon.log()
         assert f"kv_pool_tokens={fp8['num_tokens']}" in log
         assert f"kv_pool_tokens_bf16={bf16['num_tokens']}" in log
+
+
+def test_a_pool_of_tokens_has_them_in_every_dtype(start):
+    seen = {}
+    for dtype in ("fp8", "bfloat16"):
+        with start("--kv-cache-dtype", dtype, "--kv-cache-tokens", 8192) as daemon:
+            info = daemon.get("/server_info").json()
+            seen[dtype] = (info["kv_pool_tokens"], info["kv_pool_bytes"])
+            assert daemon.metric("kvserve_kv_pool_bytes") == info["kv_pool_bytes"]
+            assert daemon.metric("kvserve_kv_bytes_per_token") == info["kv_bytes_per_token"]
+    assert seen["fp8"][0] == seen["bfloat16"][0] == 8192
+    assert seen["bfloat16"][1] == 2 * seen["fp8"][1]
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--help-all"], ["--version"], ["bench", "--help"]])
