@@ -30,12 +30,9 @@ Result<void> CheckDevice(DeviceKind device) {
 }
 
 Result<void> CheckScales(const CacheOptions& asked, KvCacheDType dtype) {
-  if (!asked.calculate_kv_scales) return {};
-  if (!IsFp8(dtype)) {
-    return Refuse("--calculate-kv-scales",
-                  fmt::format("needs an FP8 cache, got --kv-cache-dtype {}", ToString(dtype)));
-  }
-  return {};
+  if (!asked.calculate_kv_scales || IsFp8(dtype)) return {};
+  return Refuse("--calculate-kv-scales",
+                fmt::format("needs an FP8 cache, got --kv-cache-dtype {}", ToString(dtype)));
 }
 
 // What sizes the pool, for messages: the flag, and what it was given.

@@ -67,6 +67,8 @@ class TidyTest(unittest.TestCase):
                      "using namespace std;", "#include <ranges>"):
             self.assert_one({"src/base/a.cc": line + "\n"}, "a.cc:1")
 
+        self.assertEqual(self.findings({"src/base/a.cc": "// Not std::regex: it recurses.\n"}), [])
+
     def test_headers(self):
         self.assert_one({"src/base/a.h": "#pragma once\n"}, "opens with a comment")
         self.assert_one({"src/base/a.h": "// A header.\n"}, "#pragma once is missing")

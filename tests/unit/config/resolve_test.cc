@@ -56,6 +56,13 @@ TEST(Resolve, ExplicitLengthThatFitsIsKept) {
   EXPECT_EQ(Resolve({"--max-model-len", "100", "--kv-cache-tokens", "112"})->max_model_len, 100u);
 }
 
+TEST(Resolve, ScalesAreForFp8) {
+  const auto options = Resolve({"--kv-cache-dtype", "fp8", "--calculate-kv-scales"});
+  ASSERT_TRUE(options) << options.error().message();
+  EXPECT_TRUE(options->calculate_kv_scales);
+  EXPECT_FALSE(Resolve({"--kv-cache-dtype", "fp8"})->calculate_kv_scales);
+}
+
 TEST(Resolve, KeyFileJoinsTheKeys) {
   const TempDir dir;
   const std::string file = dir.Write("keys", "k2\n");
