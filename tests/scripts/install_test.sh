@@ -16,7 +16,8 @@ log=$prefix/log
 daemon=$!
 trap 'kill "$daemon" 2>/dev/null || true' EXIT
 for _ in $(seq 600); do
-  if grep -q "model=$prefix/share/kvserve/models/default" "$log"; then
+  if grep -q "ready: http" "$log"; then
+    grep -q "model=$prefix/share/kvserve/models/default" "$log" || break
     kill "$daemon"
     wait "$daemon" || { echo "the daemon did not stop cleanly"; cat "$log"; exit 1; }
     exit 0
