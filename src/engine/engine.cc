@@ -114,6 +114,7 @@ void Engine::SweepCancelled() {
 }
 
 void Engine::NoteScheduled() {
+  UpdateMetrics();
   const SteadyTime now = steady_clock::now();
   for (const Sequence* sequence : scheduler_.planned()) {
     LiveRequest& live = LiveOf(*sequence);

@@ -68,101 +68,112 @@ Gauge& WaitingBecause(MetricsRegistry& registry, const char* reason) {
 
 }  // namespace
 
-EngineMetrics::EngineMetrics(MetricsRegistry& r, const EngineOptions& options)
-    : num_blocks_(options.scheduler.num_blocks),
-      running_(r.AddGauge("vllm:num_requests_running", "Requests being computed.")),
-      waiting_(r.AddGauge("vllm:num_requests_waiting", "Requests waiting to be computed.")),
-      waiting_capacity_(WaitingBecause(r, "capacity")),
-      kv_usage_(r.AddGauge("vllm:kv_cache_usage_perc",
-                           "Share of KV blocks held by requests, 0 to 1; blocks that are only "
-                           "cached count as free.")),
-      kv_usage_alias_(
+EngineMetrics::State::State(MetricsRegistry& r)
+    : running(r.AddGauge("vllm:num_requests_running", "Requests being computed.")),
+      waiting(r.AddGauge("vllm:num_requests_waiting", "Requests waiting to be computed.")),
+      waiting_capacity(WaitingBecause(r, "capacity")),
+      waiting_deferred(WaitingBecause(r, "deferred")),
+      kv_usage(r.AddGauge("vllm:kv_cache_usage_perc",
+                          "Share of KV blocks held by requests, 0 to 1; blocks that are only "
+                          "cached count as free.")),
+      kv_usage_alias(
           r.AddGauge("vllm:gpu_cache_usage_perc", "Former name of vllm:kv_cache_usage_perc.")),
-      cached_free_blocks_(
+      cached_free_blocks(
           r.AddGauge("kvserve_kv_cached_free_blocks",
                      "KV blocks that no request holds but that a prefix may still claim.")),
-      held_blocks_(r.AddGauge("kvserve_kv_held_blocks", "KV blocks held by requests.")),
-      leaked_blocks_(
+      held_blocks(r.AddGauge("kvserve_kv_held_blocks", "KV blocks held by requests.")),
+      leaked_blocks(
           r.AddGauge("kvserve_kv_blocks_leaked",
-                     "KV blocks held when no request existed; anything but 0 is a bug.")),
-      prefix_queries_(r.AddCounter("vllm:prefix_cache_queries_total",
-                                   "Prompt tokens looked up in the prefix cache.")),
-      prefix_hits_(r.AddCounter("vllm:prefix_cache_hits_total",
-                                "Prompt tokens served from the prefix cache.")),
-      prefix_queries_alias_(r.AddCounter("vllm:gpu_prefix_cache_queries_total",
-                                         "Former name of vllm:prefix_cache_queries_total.")),
-      prefix_hits_alias_(r.AddCounter("vllm:gpu_prefix_cache_hits_total",
-                                      "Former name of vllm:prefix_cache_hits_total.")),
-      prefix_hit_rate_alias_(r.AddGauge(
+                     "KV blocks held when no request existed; anything but 0 is a bug.")) {}
+
+EngineMetrics::Counts::Counts(MetricsRegistry& r)
+    : prefix_queries(r.AddCounter("vllm:prefix_cache_queries_total",
+                                  "Prompt tokens looked up in the prefix cache.")),
+      prefix_hits(r.AddCounter("vllm:prefix_cache_hits_total",
+                               "Prompt tokens served from the prefix cache.")),
+      prefix_queries_alias(r.AddCounter("vllm:gpu_prefix_cache_queries_total",
+                                        "Former name of vllm:prefix_cache_queries_total.")),
+      prefix_hits_alias(r.AddCounter("vllm:gpu_prefix_cache_hits_total",
+                                     "Former name of vllm:prefix_cache_hits_total.")),
+      prefix_hit_rate_alias(r.AddGauge(
           "vllm:gpu_prefix_cache_hit_rate",
           "Share of looked-up prompt tokens served from the prefix cache since start, 0 to 1.")),
-      miss_not_cached_(Miss(r, "not_cached")),
-      miss_partial_block_(Miss(r, "partial_block")),
-      miss_last_token_(Miss(r, "last_token")),
-      hash_collisions_(r.AddCounter(
+      miss_not_cached(Miss(r, "not_cached")),
+      miss_partial_block(Miss(r, "partial_block")),
+      miss_last_token(Miss(r, "last_token")),
+      hash_collisions(r.AddCounter(
           "kvserve_prefix_hash_collisions_total",
           "Prefix lookups whose hash matched a block of other tokens; the block was not used.")),
-      preemptions_(
+      preemptions(
           r.AddCounter("vllm:num_preemptions_total",
                        "Times a running request gave up its KV blocks to be computed again.")),
-      evicted_blocks_(
+      evicted_blocks(
           r.AddCounter("kvserve_kv_evicted_blocks_total",
                        "Cached KV blocks that were forgotten because their memory was needed.")),
-      saturated_values_(
+      saturated_values(
           r.AddCounter("kvserve_kv_saturated_values_total",
-                       "Elements of K and V clipped to the largest FP8 value when stored.")),
-      prompt_tokens_(r.AddCounter("vllm:prompt_tokens_total",
-                                  "Prompt tokens of requests whose prompt is done.")),
-      prompt_tokens_cached_(r.AddCounter("vllm:prompt_tokens_cached_total",
-                                         "Of these, tokens served from the prefix cache.")),
-      prompt_tokens_computed_(BySource(r, "local_compute")),
-      prompt_tokens_hit_(BySource(r, "local_cache_hit")),
-      generation_tokens_(r.AddCounter("vllm:generation_tokens_total", "Tokens generated.")),
-      success_{&Success(r, FinishReason::kStop), &Success(r, FinishReason::kLength),
-               &Success(r, FinishReason::kCancelled), &Success(r, FinishReason::kError)},
-      rejected_queue_full_(Rejected(r, "queue_full")),
-      rejected_stopping_(Rejected(r, "stopping")),
-      time_to_first_token_(r.AddHistogram("vllm:time_to_first_token_seconds",
-                                          "From a request's arrival to its first token.",
-                                          kFirstTokenBounds)),
-      inter_token_latency_(r.AddHistogram("vllm:inter_token_latency_seconds",
-                                          "Between two tokens of a request.", kTokenBounds)),
-      time_per_output_token_(r.AddHistogram("vllm:request_time_per_output_token_seconds",
-                                            "Mean time per token after the first, by request.",
-                                            kTokenBounds)),
-      e2e_latency_(r.AddHistogram("vllm:e2e_request_latency_seconds",
-                                  "From a request's arrival to its end.", kRequestBounds)),
-      queue_time_(r.AddHistogram("vllm:request_queue_time_seconds",
-                                 "From a request's arrival to its first step.", kRequestBounds)),
-      inference_time_(r.AddHistogram("vllm:request_inference_time_seconds",
-                                     "From a request's first step to its last token.",
-                                     kRequestBounds)),
-      prefill_time_(r.AddHistogram("vllm:request_prefill_time_seconds",
-                                   "From a request's first step to its first token.",
-                                   kRequestBounds)),
-      decode_time_(r.AddHistogram("vllm:request_decode_time_seconds",
-                                  "From a request's first token to its last.", kRequestBounds)),
-      request_prompt_tokens_(r.AddHistogram("vllm:request_prompt_tokens",
-                                            "Prompt tokens of a request.",
-                                            OneTwoFive(options.scheduler.limits.max_model_len))),
-      request_prefill_computed_(
+                       "Elements of K and V clipped to the largest FP8 value when stored.")) {}
+
+EngineMetrics::Tokens::Tokens(MetricsRegistry& r)
+    : prompt_tokens(r.AddCounter("vllm:prompt_tokens_total",
+                                 "Prompt tokens of requests whose prompt is done.")),
+      prompt_tokens_cached(r.AddCounter("vllm:prompt_tokens_cached_total",
+                                        "Of these, tokens served from the prefix cache.")),
+      prompt_tokens_computed(BySource(r, "local_compute")),
+      prompt_tokens_hit(BySource(r, "local_cache_hit")),
+      generation_tokens(r.AddCounter("vllm:generation_tokens_total", "Tokens generated.")),
+      success{&Success(r, FinishReason::kStop), &Success(r, FinishReason::kLength),
+              &Success(r, FinishReason::kCancelled), &Success(r, FinishReason::kError)},
+      rejected_queue_full(Rejected(r, "queue_full")),
+      rejected_stopping(Rejected(r, "stopping")) {}
+
+EngineMetrics::Distributions::Distributions(MetricsRegistry& r, uint32_t max_model_len)
+    : time_to_first_token(r.AddHistogram("vllm:time_to_first_token_seconds",
+                                         "From a request's arrival to its first token.",
+                                         kFirstTokenBounds)),
+      inter_token_latency(r.AddHistogram("vllm:inter_token_latency_seconds",
+                                         "Between two tokens of a request.", kTokenBounds)),
+      time_per_output_token(r.AddHistogram("vllm:request_time_per_output_token_seconds",
+                                           "Mean time per token after the first, by request.",
+                                           kTokenBounds)),
+      e2e_latency(r.AddHistogram("vllm:e2e_request_latency_seconds",
+                                 "From a request's arrival to its end.", kRequestBounds)),
+      queue_time(r.AddHistogram("vllm:request_queue_time_seconds",
+                                "From a request's arrival to its first step.", kRequestBounds)),
+      inference_time(r.AddHistogram("vllm:request_inference_time_seconds",
+                                    "From a request's first step to its last token.",
+                                    kRequestBounds)),
+      prefill_time(r.AddHistogram("vllm:request_prefill_time_seconds",
+                                  "From a request's first step to its first token.",
+                                  kRequestBounds)),
+      decode_time(r.AddHistogram("vllm:request_decode_time_seconds",
+                                 "From a request's first token to its last.", kRequestBounds)),
+      request_prompt_tokens(r.AddHistogram(
+          "vllm:request_prompt_tokens", "Prompt tokens of a request.", OneTwoFive(max_model_len))),
+      request_prefill_computed(
           r.AddHistogram("vllm:request_prefill_kv_computed_tokens",
                          "Prompt tokens of a request that were not served from the prefix cache.",
-                         OneTwoFive(options.scheduler.limits.max_model_len))),
-      request_generation_tokens_(
-          r.AddHistogram("vllm:request_generation_tokens", "Tokens generated for a request.",
-                         OneTwoFive(options.scheduler.limits.max_model_len))),
-      request_max_generation_tokens_(r.AddHistogram(
-          "vllm:request_max_num_generation_tokens", "Tokens of the longest generation of a call.",
-          OneTwoFive(options.scheduler.limits.max_model_len))),
-      request_max_tokens_(r.AddHistogram("vllm:request_params_max_tokens",
-                                         "max_tokens of a request.",
-                                         OneTwoFive(options.scheduler.limits.max_model_len))),
-      request_preemptions_(r.AddHistogram("vllm:request_num_preemptions",
-                                          "Times a request was preempted.", kPreemptionBounds)),
-      step_tokens_(r.AddHistogram("vllm:iteration_tokens_total", "Tokens computed in a step.",
-                                  kStepBounds)) {
-  SetConstants(r, options);
+                         OneTwoFive(max_model_len))),
+      request_generation_tokens(r.AddHistogram("vllm:request_generation_tokens",
+                                               "Tokens generated for a request.",
+                                               OneTwoFive(max_model_len))),
+      request_max_generation_tokens(r.AddHistogram("vllm:request_max_num_generation_tokens",
+                                                   "Tokens of the longest generation of a call.",
+                                                   OneTwoFive(max_model_len))),
+      request_max_tokens(r.AddHistogram("vllm:request_params_max_tokens",
+                                        "max_tokens of a request.", OneTwoFive(max_model_len))),
+      request_preemptions(r.AddHistogram("vllm:request_num_preemptions",
+                                         "Times a request was preempted.", kPreemptionBounds)),
+      step_tokens(r.AddHistogram("vllm:iteration_tokens_total", "Tokens computed in a step.",
+                                 kStepBounds)) {}
+
+EngineMetrics::EngineMetrics(MetricsRegistry& registry, const EngineOptions& options)
+    : num_blocks_(options.scheduler.num_blocks),
+      state_(registry),
+      counts_(registry),
+      tokens_(registry),
+      distributions_(registry, options.scheduler.limits.max_model_len) {
+  SetConstants(registry, options);
 }
 
 void EngineMetrics::SetConstants(MetricsRegistry& registry, const EngineOptions& options) {
@@ -182,96 +193,96 @@ void EngineMetrics::SetConstants(MetricsRegistry& registry, const EngineOptions&
       .Set(AsDouble(options.kv_layout.BlockBytes()) * scheduler.num_blocks);
   registry.AddGauge("kvserve_kv_bytes_per_token", "Memory of one token's keys and values.")
       .Set(AsDouble(options.kv_layout.TokenBytes()));
-  // No request is ever put off for another reason than room.
-  WaitingBecause(registry, "deferred").Set(0);
 }
 
 void EngineMetrics::Update(const SchedulerStats& stats, uint64_t num_saturated, bool idle) {
-  running_.Set(stats.num_running);
-  waiting_.Set(stats.num_waiting);
-  waiting_capacity_.Set(stats.num_waiting);
+  state_.running.Set(stats.num_running);
+  state_.waiting.Set(stats.num_waiting);
+  state_.waiting_capacity.Set(stats.num_waiting - stats.num_held_back);
+  state_.waiting_deferred.Set(stats.num_held_back);
   const double usage = stats.num_blocks_held / num_blocks_;
-  kv_usage_.Set(usage);
-  kv_usage_alias_.Set(usage);
-  cached_free_blocks_.Set(stats.num_blocks_cached_free);
-  held_blocks_.Set(stats.num_blocks_held);
-  if (idle) leaked_blocks_.Set(stats.num_blocks_held);
+  state_.kv_usage.Set(usage);
+  state_.kv_usage_alias.Set(usage);
+  state_.cached_free_blocks.Set(stats.num_blocks_cached_free);
+  state_.held_blocks.Set(stats.num_blocks_held);
+  if (idle) state_.leaked_blocks.Set(stats.num_blocks_held);
 
-  prefix_queries_.To(stats.prefix_query_tokens);
-  prefix_hits_.To(stats.prefix_hit_tokens);
-  prefix_queries_alias_.To(stats.prefix_query_tokens);
-  prefix_hits_alias_.To(stats.prefix_hit_tokens);
+  counts_.prefix_queries.To(stats.prefix_query_tokens);
+  counts_.prefix_hits.To(stats.prefix_hit_tokens);
+  counts_.prefix_queries_alias.To(stats.prefix_query_tokens);
+  counts_.prefix_hits_alias.To(stats.prefix_hit_tokens);
   if (stats.prefix_query_tokens > 0) {
-    prefix_hit_rate_alias_.Set(AsDouble(stats.prefix_hit_tokens) /
-                               AsDouble(stats.prefix_query_tokens));
+    counts_.prefix_hit_rate_alias.Set(AsDouble(stats.prefix_hit_tokens) /
+                                      AsDouble(stats.prefix_query_tokens));
   }
-  miss_not_cached_.To(stats.miss_tokens_not_cached);
-  miss_partial_block_.To(stats.miss_tokens_partial_block);
-  miss_last_token_.To(stats.miss_tokens_last_token);
-  hash_collisions_.To(stats.num_hash_collisions);
-  preemptions_.To(stats.num_preemptions);
-  evicted_blocks_.To(stats.num_evicted_blocks);
-  saturated_values_.To(num_saturated);
+  counts_.miss_not_cached.To(stats.miss_tokens_not_cached);
+  counts_.miss_partial_block.To(stats.miss_tokens_partial_block);
+  counts_.miss_last_token.To(stats.miss_tokens_last_token);
+  counts_.hash_collisions.To(stats.num_hash_collisions);
+  counts_.preemptions.To(stats.num_preemptions);
+  counts_.evicted_blocks.To(stats.num_evicted_blocks);
+  counts_.saturated_values.To(num_saturated);
 }
 
-void EngineMetrics::OnStep(uint32_t num_tokens) { step_tokens_.Observe(num_tokens); }
+void EngineMetrics::OnStep(uint32_t num_tokens) { distributions_.step_tokens.Observe(num_tokens); }
 
 void EngineMetrics::OnPromptDone(uint32_t num_prompt_tokens, uint32_t num_cached_tokens) {
   const uint32_t num_computed = num_prompt_tokens - num_cached_tokens;
-  prompt_tokens_.Add(num_prompt_tokens);
-  prompt_tokens_cached_.Add(num_cached_tokens);
-  prompt_tokens_computed_.Add(num_computed);
-  prompt_tokens_hit_.Add(num_cached_tokens);
-  request_prefill_computed_.Observe(num_computed);
+  tokens_.prompt_tokens.Add(num_prompt_tokens);
+  tokens_.prompt_tokens_cached.Add(num_cached_tokens);
+  tokens_.prompt_tokens_computed.Add(num_computed);
+  tokens_.prompt_tokens_hit.Add(num_cached_tokens);
+  distributions_.request_prefill_computed.Observe(num_computed);
 }
 
 void EngineMetrics::OnFirstToken(const RequestTimeline& timeline) {
-  generation_tokens_.Add();
-  time_to_first_token_.Observe(Seconds(timeline.arrival, timeline.first_token));
+  tokens_.generation_tokens.Add();
+  distributions_.time_to_first_token.Observe(Seconds(timeline.arrival, timeline.first_token));
 }
 
 void EngineMetrics::OnNextToken(double seconds_since_last) {
-  generation_tokens_.Add();
-  inter_token_latency_.Observe(seconds_since_last);
+  tokens_.generation_tokens.Add();
+  distributions_.inter_token_latency.Observe(seconds_since_last);
 }
 
 void EngineMetrics::OnEnd(const EndedRequest& request, SteadyTime now) {
   const RequestTimeline& at = request.timeline;
   SuccessCounter(request.reason).Add();
-  e2e_latency_.Observe(Seconds(at.arrival, now));
-  queue_time_.Observe(Seconds(at.arrival, request.was_scheduled ? at.first_scheduled : now));
-  request_prompt_tokens_.Observe(request.num_prompt_tokens);
-  request_generation_tokens_.Observe(request.num_output_tokens);
-  request_max_tokens_.Observe(request.max_tokens);
-  request_preemptions_.Observe(request.num_preemptions);
+  distributions_.e2e_latency.Observe(Seconds(at.arrival, now));
+  distributions_.queue_time.Observe(
+      Seconds(at.arrival, request.was_scheduled ? at.first_scheduled : now));
+  distributions_.request_prompt_tokens.Observe(request.num_prompt_tokens);
+  distributions_.request_generation_tokens.Observe(request.num_output_tokens);
+  distributions_.request_max_tokens.Observe(request.max_tokens);
+  distributions_.request_preemptions.Observe(request.num_preemptions);
   if (request.num_output_tokens == 0) return;
   const double decode = Seconds(at.first_token, at.last_token);
-  prefill_time_.Observe(Seconds(at.first_scheduled, at.first_token));
-  decode_time_.Observe(decode);
-  inference_time_.Observe(Seconds(at.first_scheduled, at.last_token));
+  distributions_.prefill_time.Observe(Seconds(at.first_scheduled, at.first_token));
+  distributions_.decode_time.Observe(decode);
+  distributions_.inference_time.Observe(Seconds(at.first_scheduled, at.last_token));
   if (request.num_output_tokens > 1) {
-    time_per_output_token_.Observe(decode / (request.num_output_tokens - 1));
+    distributions_.time_per_output_token.Observe(decode / (request.num_output_tokens - 1));
   }
 }
 
 void EngineMetrics::OnCallEnd(uint32_t max_num_generation_tokens) {
-  request_max_generation_tokens_.Observe(max_num_generation_tokens);
+  distributions_.request_max_generation_tokens.Observe(max_num_generation_tokens);
 }
 
 Counter& EngineMetrics::SuccessCounter(FinishReason reason) {
   switch (reason) {
     case FinishReason::kStop:
-      return *success_[0];
+      return *tokens_.success[0];
     case FinishReason::kLength:
-      return *success_[1];
+      return *tokens_.success[1];
     case FinishReason::kCancelled:
-      return *success_[2];
+      return *tokens_.success[2];
     case FinishReason::kNone:
     case FinishReason::kError:
       break;
   }
   KVS_CHECK(reason == FinishReason::kError);
-  return *success_[3];
+  return *tokens_.success[3];
 }
 
 Histogram& RequestParamsN(MetricsRegistry& registry) {

@@ -36,7 +36,8 @@ class EngineMetrics {
  public:
   EngineMetrics(MetricsRegistry& registry, const EngineOptions& options);
 
-  // Brings gauges and counters level with the scheduler. `idle`: no request exists, so that every
+  // Brings gauges and counters level with the scheduler: after Plan, so that a long step shows, and
+  // after Commit, before a client hears of what it did. `idle`: no request exists, so that every
   // block still held is a leak.
   void Update(const SchedulerStats& stats, uint64_t num_saturated, bool idle);
   void OnStep(uint32_t num_tokens);
@@ -50,9 +51,11 @@ class EngineMetrics {
 
   // Thread-safe.
   void OnRejectedQueueFull(size_t num_requests) {
-    rejected_queue_full_.Add(AsDouble(num_requests));
+    tokens_.rejected_queue_full.Add(AsDouble(num_requests));
   }
-  void OnRejectedStopping(size_t num_requests) { rejected_stopping_.Add(AsDouble(num_requests)); }
+  void OnRejectedStopping(size_t num_requests) {
+    tokens_.rejected_stopping.Add(AsDouble(num_requests));
+  }
 
  private:
   // A counter that follows a count kept elsewhere.
@@ -73,54 +76,71 @@ class EngineMetrics {
   static void SetConstants(MetricsRegistry& registry, const EngineOptions& options);
   Counter& SuccessCounter(FinishReason reason);
 
-  const double num_blocks_;
-  // State of the queues and of the pool.
-  Gauge& running_;
-  Gauge& waiting_;
-  Gauge& waiting_capacity_;
-  Gauge& kv_usage_;
-  Gauge& kv_usage_alias_;
-  Gauge& cached_free_blocks_;
-  Gauge& held_blocks_;
-  Gauge& leaked_blocks_;
+  // The queues and the pool as they are.
+  struct State {
+    explicit State(MetricsRegistry& r);
+    Gauge& running;
+    Gauge& waiting;
+    Gauge& waiting_capacity;
+    Gauge& waiting_deferred;  // for a prefix that a running request computes
+    Gauge& kv_usage;
+    Gauge& kv_usage_alias;
+    Gauge& cached_free_blocks;
+    Gauge& held_blocks;
+    Gauge& leaked_blocks;
+  };
   // Counts that the scheduler and the model keep.
-  Following prefix_queries_;
-  Following prefix_hits_;
-  Following prefix_queries_alias_;
-  Following prefix_hits_alias_;
-  Gauge& prefix_hit_rate_alias_;
-  Following miss_not_cached_;
-  Following miss_partial_block_;
-  Following miss_last_token_;
-  Following hash_collisions_;
-  Following preemptions_;
-  Following evicted_blocks_;
-  Following saturated_values_;
-  // Tokens and requests.
-  Counter& prompt_tokens_;
-  Counter& prompt_tokens_cached_;
-  Counter& prompt_tokens_computed_;
-  Counter& prompt_tokens_hit_;
-  Counter& generation_tokens_;
-  std::array<Counter*, 4> success_;  // stop, length, abort, error
-  Counter& rejected_queue_full_;
-  Counter& rejected_stopping_;
-  // Distributions.
-  Histogram& time_to_first_token_;
-  Histogram& inter_token_latency_;
-  Histogram& time_per_output_token_;
-  Histogram& e2e_latency_;
-  Histogram& queue_time_;
-  Histogram& inference_time_;
-  Histogram& prefill_time_;
-  Histogram& decode_time_;
-  Histogram& request_prompt_tokens_;
-  Histogram& request_prefill_computed_;
-  Histogram& request_generation_tokens_;
-  Histogram& request_max_generation_tokens_;
-  Histogram& request_max_tokens_;
-  Histogram& request_preemptions_;
-  Histogram& step_tokens_;
+  struct Counts {
+    explicit Counts(MetricsRegistry& r);
+    Following prefix_queries;
+    Following prefix_hits;
+    Following prefix_queries_alias;
+    Following prefix_hits_alias;
+    Gauge& prefix_hit_rate_alias;
+    Following miss_not_cached;
+    Following miss_partial_block;
+    Following miss_last_token;
+    Following hash_collisions;
+    Following preemptions;
+    Following evicted_blocks;
+    Following saturated_values;
+  };
+  // Tokens and requests, counted here.
+  struct Tokens {
+    explicit Tokens(MetricsRegistry& r);
+    Counter& prompt_tokens;
+    Counter& prompt_tokens_cached;
+    Counter& prompt_tokens_computed;
+    Counter& prompt_tokens_hit;
+    Counter& generation_tokens;
+    std::array<Counter*, 4> success;  // stop, length, abort, error
+    Counter& rejected_queue_full;
+    Counter& rejected_stopping;
+  };
+  struct Distributions {
+    Distributions(MetricsRegistry& r, uint32_t max_model_len);
+    Histogram& time_to_first_token;
+    Histogram& inter_token_latency;
+    Histogram& time_per_output_token;
+    Histogram& e2e_latency;
+    Histogram& queue_time;
+    Histogram& inference_time;
+    Histogram& prefill_time;
+    Histogram& decode_time;
+    Histogram& request_prompt_tokens;
+    Histogram& request_prefill_computed;
+    Histogram& request_generation_tokens;
+    Histogram& request_max_generation_tokens;
+    Histogram& request_max_tokens;
+    Histogram& request_preemptions;
+    Histogram& step_tokens;
+  };
+
+  const double num_blocks_;
+  State state_;
+  Counts counts_;
+  Tokens tokens_;
+  Distributions distributions_;
 };
 
 // vllm:request_params_n, which only the HTTP layer knows: observed once per call. Registers it on
