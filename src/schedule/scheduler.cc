@@ -184,6 +184,7 @@ void Scheduler::Impl::UpdateStats() {
   const BlockPool& pool = blocks.pool();
   stats.num_running = static_cast<uint32_t>(running.size());
   stats.num_waiting = static_cast<uint32_t>(waiting.size());
+  stats.num_held_back = std::min(stats.num_held_back, stats.num_waiting);  // some were cancelled
   stats.num_blocks_total = pool.num_blocks();
   stats.num_blocks_held = pool.num_held();
   stats.num_blocks_cached_free = pool.num_cached_free();

@@ -35,6 +35,8 @@ struct SchedulerConfig {
 struct SchedulerStats {
   uint32_t num_running = 0;
   uint32_t num_waiting = 0;
+  // Of these, how many the last Plan held back for a prefix that a running sequence computes.
+  uint32_t num_held_back = 0;
   uint32_t num_blocks_total = 0;
   uint32_t num_blocks_held = 0;         // referenced by a running sequence
   uint32_t num_blocks_cached_free = 0;  // free, but still findable

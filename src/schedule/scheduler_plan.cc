@@ -17,6 +17,7 @@ const StepPlan& Scheduler::Plan() {
   impl.planned.clear();
   impl.num_spare_rows = impl.config.limits.max_num_logits_rows - impl.config.limits.max_num_seqs;
 
+  impl.stats.num_held_back = 0;
   impl.PlanRunning();
   impl.PlanWaiting();
 
@@ -51,6 +52,7 @@ void Scheduler::Impl::PlanWaiting() {
         AddSlice(sequence, NumNewTokens(sequence));
         break;
       case Admission::kHeldBack:
+        ++stats.num_held_back;
         ++i;
         break;
       case Admission::kNoRoom:
