@@ -134,6 +134,29 @@ TEST(EngineMetrics, CountsAddUp) {
   EXPECT_GT(value("vllm:iteration_tokens_total_count"), 0);
 }
 
+TEST(EngineMetrics, GaugesAreLevelWhileAStepIsComputed) {
+  EngineHarness harness;
+  harness.gate.Close();
+  const auto channels =
+      harness.engine->Submit({MakeRequest(MakePrompt(1, 40), 5), MakeRequest(MakePrompt(1, 40), 5)},
+                             std::make_shared<ChannelSignal>());
+  ASSERT_TRUE(channels.has_value());
+  harness.gate.WaitUntilHeld();  // one computes the prefix that the other waits for
+  const auto value = [&](const char* name, const std::vector<std::string>& labels = {}) {
+    return MetricValue(harness.metrics, name, labels);
+  };
+  EXPECT_EQ(value("vllm:num_requests_running"), 1);
+  EXPECT_EQ(value("vllm:num_requests_waiting"), 1);
+  EXPECT_EQ(value("vllm:num_requests_waiting_by_reason", {"deferred"}), 1);
+  EXPECT_EQ(value("vllm:num_requests_waiting_by_reason", {"capacity"}), 0);
+  EXPECT_EQ(value("kvserve_kv_held_blocks"), 3);
+  EXPECT_EQ(value("vllm:kv_cache_usage_perc"), 3.0 / 64);
+  harness.gate.Open();
+  ASSERT_TRUE(harness.engine->WaitIdle(milliseconds(60'000)));
+  EXPECT_EQ(value("vllm:num_requests_waiting_by_reason", {"deferred"}), 0);
+  EXPECT_EQ(value("vllm:num_requests_running"), 0);
+}
+
 // Prometheus's own linter. Names with a colon are vLLM's choice, and so is a histogram that ends in
 // _total; it has nothing else to say. Skipped where promtool is not installed.
 TEST(EngineMetrics, PromtoolFindsNothingOfOurs) {
