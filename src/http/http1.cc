@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <exception>
 #include <string>
 
 #include "base/log.h"
@@ -115,6 +116,8 @@ class Http1::Door : public httplib::Server {
       if (out.headers.erase("Keep-Alive") == 0) return;
       out.set_header("Keep-Alive", fmt::format("timeout={}", limits_.keep_alive_timeout.count()));
     });
+    set_exception_handler([this](const httplib::Request&, httplib::Response& out,
+                                 const std::exception_ptr& cause) { Fail(out, cause); });
     Get("/", [this](const httplib::Request&, httplib::Response& out) { Answer(out); });
     Post("/", [this](const httplib::Request&, httplib::Response& out,
                      const httplib::ContentReader& reader) {
@@ -141,6 +144,8 @@ class Http1::Door : public httplib::Server {
   bool ReadBody(const httplib::ContentReader& reader);
   void Answer(httplib::Response& out);
   void Put(httplib::Response& out);
+  void Fail(httplib::Response& out, const std::exception_ptr& cause);
+  bool WriteStream(Exchange& exchange, httplib::DataSink& sink);
   std::string LibraryHead(const Exchange& exchange) const;
 
   const Http1Limits limits_;
@@ -311,17 +316,39 @@ void Http1::Door::Put(httplib::Response& out) {
     out.set_content(response.body, response.content_type);
     return;
   }
-  const auto provide = [&exchange](size_t, httplib::DataSink& sink) {
-    LibrarySink body(sink, exchange.request);
-    exchange.complete = exchange.response->stream(body);
-    if (exchange.complete) sink.done();
-    return exchange.complete;
+  const auto provide = [this, &exchange](size_t, httplib::DataSink& sink) {
+    return WriteStream(exchange, sink);
   };
   if (exchange.head.http_1_0) {
     out.set_content_provider(response.content_type, provide);
   } else {
     out.set_chunked_content_provider(response.content_type, provide);
   }
+}
+
+bool Http1::Door::WriteStream(Exchange& exchange, httplib::DataSink& sink) {
+  try {
+    LibrarySink body(sink, exchange.request);
+    exchange.complete = exchange.response->stream(body);
+    if (exchange.complete) sink.done();
+  } catch (const std::exception& error) {
+    LOG_ERROR("request {}: {}", exchange.request.id, error.what());
+    exchange.complete = false;
+  }
+  return exchange.complete;
+}
+
+// Memory that could not be had ends one request, not the others.
+void Http1::Door::Fail(httplib::Response& out, const std::exception_ptr& cause) {
+  Exchange& exchange = *t_exchange;
+  try {
+    std::rethrow_exception(cause);
+  } catch (const std::exception& error) {
+    LOG_ERROR("request {}: {}", exchange.request.id, error.what());
+  }
+  exchange.keep_alive = false;
+  exchange.response = service_.Refuse(exchange.request, 500, "the server failed on this request");
+  Put(out);
 }
 
 // Answers what is not well-formed HTTP; the connection ends with it.

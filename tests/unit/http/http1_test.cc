@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -39,6 +40,13 @@ class EchoService final : public HttpService {
       response.stream = [](BodySink& sink) { return sink.Write("one") && sink.Write("two"); };
     } else if (request.path == "/cut") {
       response.stream = [](BodySink& sink) { return sink.Write("one") && false; };
+    } else if (request.path == "/throw") {
+      throw std::bad_alloc();
+    } else if (request.path == "/throw-later") {
+      response.stream = [](BodySink& sink) -> bool {
+        sink.Write("one");
+        throw std::bad_alloc();
+      };
     } else if (request.path == "/wait") {
       Eventually([&] { return request.client_gone(); });
       saw_client_gone = request.client_gone();
@@ -170,6 +178,19 @@ TEST_F(Http1Test, IncompleteStreamIsCut) {
   const std::string answer = client().ReadAll();
   EXPECT_TRUE(EndsWith(answer, "3\r\none\r\n")) << answer;
   EXPECT_TRUE(client().closed_by_server());
+  EXPECT_EQ(service_.answered(), std::vector<int>{-200});
+}
+
+TEST_F(Http1Test, HandlerThatThrowsIs500AndSaysNothingOfIt) {
+  const std::string answer = Ask(PostText("/throw", "x"));
+  EXPECT_EQ(StatusOf(answer), 500);
+  EXPECT_EQ(answer.find("bad_alloc"), std::string::npos) << answer;
+  EXPECT_TRUE(Closes());
+}
+
+TEST_F(Http1Test, StreamThatThrowsIsCut) {
+  ASSERT_TRUE(client().Send(GetText("/throw-later")));
+  EXPECT_TRUE(EndsWith(client().ReadAll(), "3\r\none\r\n"));
   EXPECT_EQ(service_.answered(), std::vector<int>{-200});
 }
 

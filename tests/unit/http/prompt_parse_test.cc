@@ -43,8 +43,10 @@ TEST_F(ReadPromptsTest, OneBadPromptRefusesAll) {
 
 TEST_F(ReadPromptsTest, TextIsKeptOnlyWhenWanted) {
   EXPECT_EQ(Read(R"("abc")", {})[0].text, "");
-  EXPECT_EQ(Read(R"("abc")", {.want_text = true})[0].text, "abc");
-  EXPECT_EQ(Read("[97,98]", {.want_text = true})[0].text, "ab");
+  PromptOptions wanted;
+  wanted.want_text = true;
+  EXPECT_EQ(Read(R"("abc")", wanted)[0].text, "abc");
+  EXPECT_EQ(Read("[97,98]", wanted)[0].text, "ab");
 }
 
 TEST_F(ReadPromptsTest, TruncationKeepsTheLastTokens) {

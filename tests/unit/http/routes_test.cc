@@ -184,7 +184,7 @@ TEST_F(RoutesTest, KeysSeparateTheCache) {
 TEST_F(RoutesTest, RequestIdIsEchoedOrMade) {
   EXPECT_EQ(HeaderOf(Ask("GET", "/health", "", {{"x-request-id", "abc-1"}}), "X-Request-Id"),
             "abc-1");
-  for (const std::string bad : {std::string(), std::string("a b"), std::string(129, 'a')}) {
+  for (const std::string& bad : {std::string(), std::string("a b"), std::string(129, 'a')}) {
     const std::string made =
         HeaderOf(Ask("GET", "/health", "", {{"x-request-id", bad}}), "X-Request-Id");
     EXPECT_EQ(made.size(), 32u) << bad;

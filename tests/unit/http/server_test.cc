@@ -275,7 +275,7 @@ TEST_F(HttpsServerTest, ServesTheSameRoutes) {
   TlsClient client(server_->port());
   ASSERT_TRUE(client.connected());
   EXPECT_EQ(StatusOf(client.Ask(GetText("/health"), "ok\"}")), 200);
-  EXPECT_NE(client.Ask(StreamText(5), "[DONE]\n\n").find("[DONE]"), std::string::npos);
+  EXPECT_NE(client.Ask(StreamText(5), "\r\n0\r\n\r\n").find("[DONE]"), std::string::npos);
   EXPECT_EQ(StatusOf(client.Ask("POST /v1/completions HTTP/1.1\r\nHost: h\r\n"
                                 "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
                                 "}}")),
