@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/log.h"
+#include "http/head_reader.h"
 #include "http/request_head.h"
 
 namespace kvs {
@@ -134,8 +135,6 @@ class Http1::Door : public httplib::Server {
   std::atomic<uint32_t> num_active{0};
 
  private:
-  bool ReadHead(Connection& connection, std::string& received, size_t& head_size,
-                SteadyTime deadline, HeadError& error);
   bool ServeOne(Connection& connection, std::string& received, bool over_limit,
                 const std::atomic<bool>& stopping);
   void Refuse(Connection& connection, int status, const std::string& message, HttpRequest request);
@@ -151,33 +150,6 @@ class Http1::Door : public httplib::Server {
   const Http1Limits limits_;
   HttpService& service_;
 };
-
-// False when the connection has nothing more to answer; `error` has a status if it shall be told.
-bool Http1::Door::ReadHead(Connection& connection, std::string& received, size_t& head_size,
-                           SteadyTime deadline, HeadError& error) {
-  size_t searched = 0;
-  while (true) {
-    const auto end = FindHeadEnd(received, searched);
-    if (!end) {
-      error = end.error();
-      return false;
-    }
-    if (end->has_value()) {
-      head_size = **end;
-      return true;
-    }
-    searched = received.size();
-    std::array<char, 4096> buffer;
-    const size_t num_read = connection.Read(buffer.data(), buffer.size(), deadline);
-    if (num_read == 0) {
-      if (connection.read_end() == Connection::ReadEnd::kTimeout && !received.empty()) {
-        error = {408, "the request head did not arrive in time"};
-      }
-      return false;
-    }
-    received.append(buffer.data(), num_read);
-  }
-}
 
 void Http1::Door::Serve(Connection& connection, bool over_limit,
                         const std::atomic<bool>& stopping) {
@@ -196,18 +168,10 @@ bool Http1::Door::ServeOne(Connection& connection, std::string& received, bool o
   HttpRequest request;
   request.arrival = steady_clock::now();
   request.over_limit = over_limit;
-  size_t head_size = 0;
-  HeadError error{0, {}};
-  const bool has_head =
-      ReadHead(connection, received, head_size, request.arrival + limits_.head_timeout, error);
-  if (!has_head) {
-    if (error.status != 0) Refuse(connection, error.status, error.message, std::move(request));
-    return false;
-  }
-  auto head = ParseRequestHead(std::string_view(received).substr(0, head_size));
-  received.erase(0, head_size);
+  auto head = ReadHead(connection, received, request.arrival + limits_.head_timeout);
   if (!head) {
-    Refuse(connection, head.error().status, head.error().message, std::move(request));
+    const HeadError& error = head.error();
+    if (error.status != 0) Refuse(connection, error.status, error.message, std::move(request));
     return false;
   }
   request.method = head->method;

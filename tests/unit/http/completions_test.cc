@@ -134,7 +134,10 @@ TEST_F(Completions, StreamNeverCutsACharacter) {
   engine_.answer = "\u20ac\U0001F600!";
   const auto chunks = Chunks(R"({"prompt":"a","max_tokens":50,"stream":true})");
   EXPECT_EQ(TextOf(chunks), engine_.answer);
-  EXPECT_EQ(chunks[0]["choices"][0]["text"], "\u20ac");
+  for (const json& chunk : chunks) {
+    const auto text = chunk["choices"][0]["text"].get<std::string>();
+    EXPECT_TRUE(text == "" || text == "\u20ac" || text == "\U0001F600" || text == "!") << text;
+  }
 }
 
 TEST_F(Completions, StreamUsage) {
