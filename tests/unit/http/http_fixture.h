@@ -123,8 +123,8 @@ inline int StatusOf(std::string_view answer) {
   return std::stoi(std::string(answer.substr(9, 3)));
 }
 
-inline bool Eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+inline bool Eventually(const std::function<bool()>& condition, int timeout_ms = 5000) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
   while (std::chrono::steady_clock::now() < deadline) {
     if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
