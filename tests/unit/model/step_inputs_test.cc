@@ -90,6 +90,7 @@ struct OneSlice {
 using StepInputsDeathTest = StepInputsTest;
 
 TEST_F(StepInputsDeathTest, APlanThatBreaksALimitAborts) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   OneSlice right;
   inputs_.Fill(right.Plan(), *backend_);
 
