@@ -11,7 +11,8 @@
 namespace kvs {
 namespace {
 
-std::string Run(const Tokenizer& tokenizer, const std::vector<TokenId>& tokens, bool skip_special) {
+std::string DetokenizeAll(const Tokenizer& tokenizer, const std::vector<TokenId>& tokens,
+                          bool skip_special) {
   Detokenizer detokenizer(tokenizer, skip_special);
   std::string text;
   for (const TokenId token : tokens) {
@@ -36,7 +37,7 @@ TEST(Detokenizer, EveryCutGivesTheSameText) {
       }
     }
     const FakeTokenizer tokenizer(bytes);
-    ASSERT_EQ(Run(tokenizer, tokens, false), text);
+    ASSERT_EQ(DetokenizeAll(tokenizer, tokens, false), text);
   }
 }
 
@@ -63,8 +64,8 @@ TEST(Detokenizer, NeverShowsHalfACharacter) {
 TEST(Detokenizer, SkipsSpecialTokensEvenInsideACharacter) {
   const FakeTokenizer tokenizer({"\xC3", "\xA9", "<s>"}, 2);
   const std::vector<TokenId> tokens = {TokenId{2}, TokenId{0}, TokenId{2}, TokenId{1}};
-  EXPECT_EQ(Run(tokenizer, tokens, true), "\u00e9");
-  EXPECT_EQ(Run(tokenizer, tokens, false), "<s>\uFFFD<s>\uFFFD");
+  EXPECT_EQ(DetokenizeAll(tokenizer, tokens, true), "\u00e9");
+  EXPECT_EQ(DetokenizeAll(tokenizer, tokens, false), "<s>\uFFFD<s>\uFFFD");
 }
 
 TEST(Detokenizer, EqualsDecodingTheWhole) {
@@ -79,7 +80,7 @@ TEST(Detokenizer, EqualsDecodingTheWhole) {
                                 : static_cast<unsigned char>(likely[random() % likely.size()]);
       tokens.push_back(TokenId{byte});
     }
-    ASSERT_EQ(Run(tokenizer, tokens, false), tokenizer.Decode(tokens, false));
+    ASSERT_EQ(DetokenizeAll(tokenizer, tokens, false), tokenizer.Decode(tokens, false));
   }
 }
 

@@ -16,15 +16,16 @@ struct Outcome {
   std::optional<size_t> matched;
 };
 
-Outcome Run(const std::string& bytes, TextOptions options) {
+Outcome Assemble(const std::string& bytes, TextOptions options) {
   const FakeTokenizer tokenizer = ByteTokenizer();
   TextAssembler assembler(tokenizer, std::move(options));
   Outcome outcome;
   for (const char c : bytes) {
     assembler.Append(TokenId{static_cast<unsigned char>(c)}, outcome.text);
   }
-  EXPECT_EQ(assembler.Finish(outcome.text), assembler.matched_stop().has_value());
+  const bool stopped = assembler.Finish(outcome.text);
   outcome.matched = assembler.matched_stop();
+  EXPECT_EQ(stopped, outcome.matched.has_value());
   return outcome;
 }
 
@@ -33,29 +34,29 @@ TextOptions Stop(std::vector<std::string> strings, bool include = false, uint32_
 }
 
 TEST(TextAssembler, WithoutStopStringsAllTextPasses) {
-  const Outcome outcome = Run("a\u4e2d\xF0\x9F", {});
+  const Outcome outcome = Assemble("a\u4e2d\xF0\x9F", {});
   EXPECT_EQ(outcome.text, "a\u4e2d\uFFFD");
   EXPECT_EQ(outcome.matched, std::nullopt);
 }
 
 TEST(TextAssembler, StopsInFrontOfTheString) {
-  EXPECT_EQ(Run("one END two", Stop({"two", "END"})).text, "one ");
-  EXPECT_EQ(Run("one END two", Stop({"two", "END"})).matched, 1u);
-  EXPECT_EQ(Run("one END two", Stop({"END"}, true)).text, "one END");
-  EXPECT_EQ(Run("one EN", Stop({"END"})).text, "one EN");  // held back, and let go at the end
-  EXPECT_EQ(Run("\u4e2d\u6587", Stop({"\u6587"})).text, "\u4e2d");
+  EXPECT_EQ(Assemble("one END two", Stop({"two", "END"})).text, "one ");
+  EXPECT_EQ(Assemble("one END two", Stop({"two", "END"})).matched, 1u);
+  EXPECT_EQ(Assemble("one END two", Stop({"END"}, true)).text, "one END");
+  EXPECT_EQ(Assemble("one EN", Stop({"END"})).text, "one EN");  // held back, and let go at the end
+  EXPECT_EQ(Assemble("\u4e2d\u6587", Stop({"\u6587"})).text, "\u4e2d");
 }
 
 TEST(TextAssembler, MatchesWhatTheEndOfTheTextCompletes) {
-  const Outcome outcome = Run("a\xE4", Stop({"\uFFFD"}));
+  const Outcome outcome = Assemble("a\xE4", Stop({"\uFFFD"}));
   EXPECT_EQ(outcome.text, "a");
   EXPECT_EQ(outcome.matched, 0u);
 }
 
 TEST(TextAssembler, MinTokensDelaysStopStrings) {
-  EXPECT_EQ(Run("aXbXc", Stop({"X"}, false, 2)).text, "aXb");
-  EXPECT_EQ(Run("aXYb", Stop({"XY"}, false, 2)).text, "a");  // ends in the third token
-  EXPECT_EQ(Run("aXYb", Stop({"XY"}, false, 3)).text, "aXYb");
+  EXPECT_EQ(Assemble("aXbXc", Stop({"X"}, false, 2)).text, "aXb");
+  EXPECT_EQ(Assemble("aXYb", Stop({"XY"}, false, 2)).text, "a");  // ends in the third token
+  EXPECT_EQ(Assemble("aXYb", Stop({"XY"}, false, 3)).text, "aXYb");
 }
 
 TEST(TextAssembler, TextOffsetsCountCharacters) {

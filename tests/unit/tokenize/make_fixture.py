@@ -165,16 +165,19 @@ def text_level(normalizer, pre_tokenizer, decoder, byte_fallback=True):
     return tokenizer
 
 
+def text_decoder():
+    return decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+                              decoders.Strip(" ", 1, 0)])
+
+
 def llama2():
     return text_level(
         normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]), None,
-        decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
-                           decoders.Strip(" ", 1, 0)]))
+        text_decoder())
 
 
 def mistral():
-    return text_level(None, pre_tokenizers.Metaspace(prepend_scheme="first", split=True),
-                      decoders.Metaspace(prepend_scheme="first"))
+    return text_level(None, pre_tokenizers.Metaspace(prepend_scheme="first", split=True), text_decoder())
 
 
 def unknown():

@@ -64,15 +64,15 @@ TEST(PreTokenizers, StepsRunOnThePiecesOfTheOneBefore) {
 }
 
 TEST(PreTokenizers, Metaspace) {
-  const auto split = [](PrependScheme scheme, bool split, std::string_view text, bool at_start) {
+  const auto run = [](PrependScheme scheme, bool split, std::string_view text, bool at_start) {
     return Split({MetaspacePreTokenizer{"\u2581", scheme, split}}, text, at_start);
   };
-  EXPECT_EQ(split(PrependScheme::kAlways, true, "a  b", false),
+  EXPECT_EQ(run(PrependScheme::kAlways, true, "a  b", false),
             (Strings{"\u2581a", "\u2581", "\u2581b"}));
-  EXPECT_EQ(split(PrependScheme::kFirst, true, "a", false), (Strings{"a"}));
-  EXPECT_EQ(split(PrependScheme::kFirst, true, "a", true), (Strings{"\u2581a"}));
-  EXPECT_EQ(split(PrependScheme::kNever, false, "a b\u2581c", true), (Strings{"a\u2581b\u2581c"}));
-  EXPECT_EQ(split(PrependScheme::kAlways, false, " a", true), (Strings{"\u2581a"}));
+  EXPECT_EQ(run(PrependScheme::kFirst, true, "a", false), (Strings{"a"}));
+  EXPECT_EQ(run(PrependScheme::kFirst, true, "a", true), (Strings{"\u2581a"}));
+  EXPECT_EQ(run(PrependScheme::kNever, false, "a b\u2581c", true), (Strings{"a\u2581b\u2581c"}));
+  EXPECT_EQ(run(PrependScheme::kAlways, false, " a", true), (Strings{"\u2581a"}));
 }
 
 TEST(PreTokenizers, RefusesABadRegex) {

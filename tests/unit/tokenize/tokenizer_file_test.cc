@@ -109,13 +109,9 @@ INSTANTIATE_TEST_SUITE_P(
                   f["model"]["merges"] = json::array();
                 }},
         BadFile{"MergeOfMissing", "merge 0: 'zz' is not in the vocabulary",
-                [](json& f) {
-                  f["model"]["merges"] = {{"zz", "b"}};
-                }},
+                [](json& f) { f["model"]["merges"] = json::parse(R"([["zz", "b"]])"); }},
         BadFile{"MergeIntoMissing", "merge 0: 'ba' is not in the vocabulary",
-                [](json& f) {
-                  f["model"]["merges"] = {{"b", "a"}};
-                }},
+                [](json& f) { f["model"]["merges"] = json::parse(R"([["b", "a"]])"); }},
         BadFile{"MergeOfThree", "model.merges[0]: expected two tokens",
                 [](json& f) {
                   f["model"]["merges"] = {{"a", "b", "c"}};
@@ -173,7 +169,7 @@ INSTANTIATE_TEST_SUITE_P(
                 [](json& f) { f["post_processor"]["special_tokens"]["<s>"]["ids"] = {299}; }},
         BadFile{"TemplateWithoutText", "Sequence A is missing",
                 [](json& f) { f["post_processor"]["single"].erase(1); }}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 struct BadText {
   const char* name;
