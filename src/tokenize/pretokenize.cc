@@ -9,46 +9,59 @@ namespace {
 constexpr std::string_view kByteLevelRegex =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-struct Part {
-  ByteRange range;
-  bool is_match;
-};
+// Takes matches and the gaps between them from left to right; joins or drops them as the behavior
+// asks, and adds what is left to `out`.
+class Assembler {
+ public:
+  Assembler(SplitBehavior behavior, bool invert, std::vector<ByteRange>& out)
+      : behavior_(behavior), invert_(invert), out_(out) {}
 
-// Cuts `whole` into matches and the gaps between them.
-void Partition(ByteRange whole, const std::vector<ByteRange>& matches, bool invert,
-               std::vector<Part>& parts) {
-  size_t end = whole.begin;
-  const auto add = [&](size_t begin, size_t part_end, bool is_match) {
-    if (begin < part_end) parts.push_back({{begin, part_end}, is_match != invert});
-  };
-  for (const ByteRange& match : matches) {
-    add(end, match.begin, false);
-    add(match.begin, match.end, true);
-    end = match.end;
-  }
-  add(end, whole.end, false);
-}
-
-// Joins or drops the parts as the behavior asks, and adds what is left to `out`.
-void Assemble(const std::vector<Part>& parts, SplitBehavior behavior, std::vector<ByteRange>& out) {
-  bool joins_next = false;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const Part& part = parts[i];
-    if (behavior == SplitBehavior::kRemoved && part.is_match) continue;
-    if (joins_next) {
-      out.back().end = part.range.end;
-    } else {
-      out.push_back(part.range);
+  void AddPiece(ByteRange whole, const std::vector<ByteRange>& matches) {
+    first_ = true;
+    size_t end = whole.begin;
+    for (const ByteRange& match : matches) {
+      Add({end, match.begin}, invert_);
+      Add(match, !invert_);
+      end = match.end;
     }
-    const bool has_next = i + 1 < parts.size();
-    const bool next_is_match = has_next && parts[i + 1].is_match;
-    joins_next =
-        has_next &&
-        ((behavior == SplitBehavior::kContiguous && part.is_match == next_is_match) ||
-         (behavior == SplitBehavior::kMergedWithPrevious && !part.is_match && next_is_match) ||
-         (behavior == SplitBehavior::kMergedWithNext && part.is_match && !next_is_match));
+    Add({end, whole.end}, invert_);
   }
-}
+
+ private:
+  void Add(ByteRange part, bool is_match) {
+    if (part.begin == part.end) return;
+    if (behavior_ == SplitBehavior::kRemoved && is_match) return;
+    if (!first_ && Joins(is_match)) {
+      out_.back().end = part.end;
+    } else {
+      out_.push_back(part);
+    }
+    first_ = false;
+    last_is_match_ = is_match;
+  }
+
+  // Whether a part belongs to the one in front of it.
+  bool Joins(bool is_match) const {
+    switch (behavior_) {
+      case SplitBehavior::kContiguous:
+        return is_match == last_is_match_;
+      case SplitBehavior::kMergedWithPrevious:
+        return is_match && !last_is_match_;
+      case SplitBehavior::kMergedWithNext:
+        return !is_match && last_is_match_;
+      case SplitBehavior::kRemoved:
+      case SplitBehavior::kIsolated:
+        return false;
+    }
+    return false;
+  }
+
+  const SplitBehavior behavior_;
+  const bool invert_;
+  std::vector<ByteRange>& out_;
+  bool first_ = true;
+  bool last_is_match_ = false;
+};
 
 }  // namespace
 
@@ -92,13 +105,11 @@ Result<void> PreTokenizers::Run(Pieces& pieces) const {
 Result<void> PreTokenizers::Apply(const SplitStep& step, Pieces& pieces) {
   std::vector<ByteRange> out;
   std::vector<ByteRange> matches;
-  std::vector<Part> parts;
+  Assembler assembler(step.behavior, step.invert, out);
   for (const ByteRange& range : pieces.ranges) {
     matches.clear();
-    parts.clear();
     KVS_RETURN_IF_ERROR(step.regex.FindAll(pieces.text, range, matches));
-    Partition(range, matches, step.invert, parts);
-    Assemble(parts, step.behavior, out);
+    assembler.AddPiece(range, matches);
   }
   pieces.ranges = std::move(out);
   return {};

@@ -148,7 +148,7 @@ def text_level(normalizer, pre_tokenizer, decoder, byte_fallback=True):
     trained.normalizer = normalizer or normalizers.Replace(" ", "\u2581")
     trained.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
     trained.train_from_iterator(TRAINING_TEXT, trainers.BpeTrainer(
-        vocab_size=450, limit_alphabet=50, show_progress=False, special_tokens=["<unk>", "<s>", "</s>"] + [
+        vocab_size=450, show_progress=False, special_tokens=["<unk>", "<s>", "</s>"] + [
             f"<0x{byte:02X}>" for byte in range(256)] * byte_fallback))
     content = json.loads(trained.to_str())
     content["added_tokens"] = [t for t in content["added_tokens"] if not t["content"].startswith("<0x")]

@@ -198,12 +198,12 @@ double SecondsToEncode(const Tokenizer& tokenizer, const std::string& text) {
   return best;
 }
 
-// A quadratic step anywhere makes the factor 4; three attempts, since other work may disturb one.
+// A quadratic step anywhere makes the factor 4; several attempts, since other work may disturb one.
 void ExpectLinear(const Tokenizer& tokenizer, const std::string& unit) {
   double factor = 0;
-  for (int attempt = 0; attempt < 3; ++attempt) {
-    const double once = SecondsToEncode(tokenizer, Repeat(unit, 500'000));
-    factor = SecondsToEncode(tokenizer, Repeat(unit, 1'000'000)) / once;
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    const double once = SecondsToEncode(tokenizer, Repeat(unit, 250'000));
+    factor = SecondsToEncode(tokenizer, Repeat(unit, 500'000)) / once;
     if (factor <= 2.6) return;
   }
   ADD_FAILURE() << "twice the text takes " << factor << " times as long for '" << unit << "'";
