@@ -55,17 +55,26 @@ struct Fp8Decoder {
   __m512i high[2];
 };
 
-// The rows of 16 positions that lie in one block; those past `valid` are zero.
-inline void LoadRows16(const uint8_t* from, size_t row_bytes, uint32_t valid, __mmask64 bytes,
-                       __m512i (&rows)[16]) {
-#pragma GCC unroll 16
-  for (uint32_t r = 0; r < 16; ++r) {
-    rows[r] = _mm512_maskz_loadu_epi8(r < valid ? bytes : 0, from + r * row_bytes);
-  }
-}
-
 inline __mmask64 FirstBytes(uint32_t n) {
   return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
+}
+
+// 64 bytes of each of the 16 positions that lie in one block, `bytes` of them within the row; zero
+// for positions past `valid`.
+inline void LoadRows16(const uint8_t* from, const uint8_t* ahead, size_t row_bytes, uint32_t valid,
+                       uint32_t bytes, __m512i (&rows)[16]) {
+  if (valid >= 16 && bytes >= 64) {
+#pragma GCC unroll 16
+    for (uint32_t r = 0; r < 16; ++r) {
+      rows[r] = _mm512_loadu_si512(from + r * row_bytes);
+      __builtin_prefetch(ahead + r * row_bytes);
+    }
+    return;
+  }
+#pragma GCC unroll 16
+  for (uint32_t r = 0; r < 16; ++r) {
+    rows[r] = _mm512_maskz_loadu_epi8(r < valid ? FirstBytes(bytes) : 0, from + r * row_bytes);
+  }
 }
 
 // What bf16 and FP8 caches have in common.
@@ -73,12 +82,41 @@ struct FormatBf16Base {
   static constexpr size_t kQueryStride = kQueryBlockDims * 2 + 64;
   static constexpr uint32_t kChunk = 32;
   static constexpr uint32_t kDimUnit = 32;
-  using ScoreOp = OpBf16Dot<kQueryStride / 4, kTilePositions>;
-  using ValueOp = OpBf16Dot<kScoreRowBytes / 4, kPanelDims>;
+  using ScoreOp = OpBf16Dot<kQueryStride / 4, kTilePositions, true>;
+  using ValueOp = OpBf16Dot<kScoreRowBytes / 4, kPanelDims, false>;
 
   static __m512i LoadQuery(const float* q, uint32_t dims) {
     return ToBf16(Vec::LoadN(q, Min(dims, 16)),
                   dims > 16 ? Vec::LoadN(q + 16, Min(dims - 16, 16)) : Vec::Zero());
+  }
+
+  // Calls fn(first, second, to) with 64 bytes of the rows of two consecutive positions, `dims` dims
+  // each, and where their pairs belong in values[panel][position / 2][kPanelDims]. Zeros stand for
+  // positions past the valid ones and for dims past the row.
+  template <class Fn>
+  static void ForEachValuePair(const QueryTile& tile, const PositionTile& at, uint32_t dims,
+                               uint8_t* values, const Fn& fn) {
+    const size_t element = 64 / dims;
+    const size_t row_bytes = tile.head_dim * element;
+    for (uint32_t group = 0; group < at.valid; group += 16) {  // lies in one block
+      const uint8_t* from = KeyAt(tile, at.head, at.first + group) + tile.v_bytes;
+      const uint8_t* ahead = AheadOfValues(tile, at, at.first + group);
+      for (uint32_t p = group; p < Min(at.valid, group + 16); p += 2) {
+        for (uint32_t dim = 0; dim < PaddedDim(tile.head_dim); dim += dims) {
+          const uint32_t bytes = dim < tile.head_dim ? (tile.head_dim - dim) * element : 0;
+          const __mmask64 mask = FirstBytes(bytes);
+          const __mmask64 second_mask = p + 1 < at.valid ? mask : 0;
+          const size_t offset = (p - group) * row_bytes + dim * element;
+          __builtin_prefetch(ahead + offset);
+          __builtin_prefetch(ahead + offset + row_bytes);
+          fn(_mm512_maskz_loadu_epi8(mask, from + offset),
+             _mm512_maskz_loadu_epi8(second_mask, from + offset + row_bytes),
+             values + ((size_t{dim / kPanelDims} * kPairsPerTile + p / 2) * kPanelDims +
+                       dim % kPanelDims) *
+                          4);
+        }
+      }
+    }
   }
 
   // Rounds the probabilities to bf16; their sum is taken before. A store never passes the loads,
@@ -110,14 +148,15 @@ struct FormatBf16 : FormatBf16Base {
   }
 
   // keys[dim / 2][position] of pairs
-  static void PackKeys(const QueryTile& tile, uint32_t position, uint32_t valid, uint8_t* keys) {
+  static void PackKeys(const QueryTile& tile, const PositionTile& at, uint8_t* keys) {
     const size_t row_bytes = size_t{tile.head_dim} * 2;
-    for (uint32_t p = 0; p < valid; p += 16) {
-      const uint8_t* from = KeyAt(tile, position + p);
+    for (uint32_t p = 0; p < at.valid; p += 16) {
+      const uint8_t* from = KeyAt(tile, at.head, at.first + p);
+      const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += 32) {
         __m512i rows[16];
-        LoadRows16(from + dim * 2, row_bytes, valid - p, FirstBytes((tile.head_dim - dim) * 2),
-                   rows);
+        LoadRows16(from + dim * 2, ahead + dim * 2, row_bytes, at.valid - p,
+                   (tile.head_dim - dim) * 2, rows);
         Transpose16x16(rows);
         uint8_t* to = keys + (size_t{dim / 2} * kTilePositions + p) * 4;
         for (uint32_t i = 0; i < 16; ++i) {
@@ -128,8 +167,7 @@ struct FormatBf16 : FormatBf16Base {
   }
 
   // values[panel][position / 2][kPanelDims] of pairs
-  static void PackValues(const QueryTile& tile, uint32_t position, uint32_t valid,
-                         uint8_t* values) {
+  static void PackValues(const QueryTile& tile, const PositionTile& at, uint8_t* values) {
     alignas(64) uint16_t order[32];
     for (uint16_t i = 0; i < 16; ++i) {
       order[2 * i] = i;
@@ -137,22 +175,10 @@ struct FormatBf16 : FormatBf16Base {
     }
     const __m512i low_order = _mm512_load_si512(order);
     const __m512i high_order = _mm512_add_epi16(low_order, _mm512_set1_epi16(16));
-    const size_t row_bytes = size_t{tile.head_dim} * 2;
-    for (uint32_t p = 0; p < valid; p += 2) {
-      const uint8_t* from = KeyAt(tile, position + p) + tile.v_bytes;
-      for (uint32_t dim = 0; dim < PaddedDim(tile.head_dim); dim += 32) {
-        const __mmask64 mask =
-            dim < tile.head_dim ? FirstBytes((tile.head_dim - dim) * 2) : __mmask64{0};
-        const __m512i first = _mm512_maskz_loadu_epi8(mask, from + dim * 2);
-        const __m512i second =
-            _mm512_maskz_loadu_epi8(p + 1 < valid ? mask : 0, from + row_bytes + dim * 2);
-        uint8_t* to = values + ((size_t{dim / kPanelDims} * kPairsPerTile + p / 2) * kPanelDims +
-                                dim % kPanelDims) *
-                                   4;
-        _mm512_storeu_si512(to, _mm512_permutex2var_epi16(first, low_order, second));
-        _mm512_storeu_si512(to + 64, _mm512_permutex2var_epi16(first, high_order, second));
-      }
-    }
+    ForEachValuePair(tile, at, 32, values, [&](__m512i first, __m512i second, uint8_t* to) {
+      _mm512_storeu_si512(to, _mm512_permutex2var_epi16(first, low_order, second));
+      _mm512_storeu_si512(to + 64, _mm512_permutex2var_epi16(first, high_order, second));
+    });
   }
 };
 
@@ -166,15 +192,16 @@ struct FormatFp8 : FormatBf16Base {
   }
 
   // Transposes while the codes are still bytes, four dims to a dword, then decodes.
-  static void PackKeys(const QueryTile& tile, uint32_t position, uint32_t valid, uint8_t* keys) {
+  static void PackKeys(const QueryTile& tile, const PositionTile& at, uint8_t* keys) {
     const Fp8Decoder decoder(*tile.fp8);
     const __m512i even_bytes = _mm512_set1_epi16(0x00ff);
     const __m512i odd_bytes = _mm512_set1_epi16(static_cast<int16_t>(0xff00));
-    for (uint32_t p = 0; p < valid; p += 16) {
-      const uint8_t* from = KeyAt(tile, position + p);
+    for (uint32_t p = 0; p < at.valid; p += 16) {
+      const uint8_t* from = KeyAt(tile, at.head, at.first + p);
+      const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += 64) {
         __m512i rows[16];
-        LoadRows16(from + dim, tile.head_dim, valid - p, FirstBytes(tile.head_dim - dim), rows);
+        LoadRows16(from + dim, ahead + dim, tile.head_dim, at.valid - p, tile.head_dim - dim, rows);
         Transpose16x16(rows);
         uint8_t* to = keys + (size_t{dim / 2} * kTilePositions + p) * 4;
         for (uint32_t i = 0; i < 16; ++i) {
@@ -192,8 +219,7 @@ struct FormatFp8 : FormatBf16Base {
     }
   }
 
-  static void PackValues(const QueryTile& tile, uint32_t position, uint32_t valid,
-                         uint8_t* values) {
+  static void PackValues(const QueryTile& tile, const PositionTile& at, uint8_t* values) {
     const Fp8Decoder decoder(*tile.fp8);
     // Bytes of two rows side by side, such that the unpack below leaves the dims in order.
     alignas(64) uint8_t order[64];
@@ -204,24 +230,16 @@ struct FormatFp8 : FormatBf16Base {
     }
     const __m512i low_order = _mm512_load_si512(order);
     const __m512i high_order = _mm512_add_epi8(low_order, _mm512_set1_epi8(32));
-    for (uint32_t p = 0; p < valid; p += 2) {
-      const uint8_t* from = KeyAt(tile, position + p) + tile.v_bytes;
-      for (uint32_t dim = 0; dim < tile.head_dim; dim += 64) {
-        const __mmask64 mask = FirstBytes(tile.head_dim - dim);
-        const __m512i first = _mm512_maskz_loadu_epi8(mask, from + dim);
-        const __m512i second =
-            _mm512_maskz_loadu_epi8(p + 1 < valid ? mask : 0, from + tile.head_dim + dim);
-        uint8_t* to = values + (size_t{dim / kPanelDims} * kPairsPerTile + p / 2) * kPanelDims * 4;
-        for (uint32_t half = 0; half < 2; ++half) {
-          const __m512i codes =
-              _mm512_permutex2var_epi8(first, half == 0 ? low_order : high_order, second);
-          __m512i low, high;
-          decoder.Bytes(codes, &low, &high);
-          _mm512_storeu_si512(to + half * 128, _mm512_unpacklo_epi8(low, high));
-          _mm512_storeu_si512(to + half * 128 + 64, _mm512_unpackhi_epi8(low, high));
-        }
+    ForEachValuePair(tile, at, 64, values, [&](__m512i first, __m512i second, uint8_t* to) {
+      for (uint32_t half = 0; half < 2; ++half) {
+        const __m512i codes =
+            _mm512_permutex2var_epi8(first, half == 0 ? low_order : high_order, second);
+        __m512i low, high;
+        decoder.Bytes(codes, &low, &high);
+        _mm512_storeu_si512(to + half * 128, _mm512_unpacklo_epi8(low, high));
+        _mm512_storeu_si512(to + half * 128 + 64, _mm512_unpackhi_epi8(low, high));
       }
-    }
+    });
   }
 };
 
@@ -236,13 +254,13 @@ void PackQueriesAny(const QueryTile& tile, const AttentionScratch& scratch) {
 }
 
 void AttendAny(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
-               float* partial) {
+               float* partial, size_t head_stride) {
   if (IsFp8(tile.dtype)) {
-    AttendRange<FormatFp8>(tile, range, scratch, partial);
+    AttendRange<FormatFp8>(tile, range, scratch, partial, head_stride);
   } else if (tile.dtype == KvCacheDType::kBf16) {
-    AttendRange<FormatBf16>(tile, range, scratch, partial);
+    AttendRange<FormatBf16>(tile, range, scratch, partial, head_stride);
   } else {
-    AttendRange<FormatF32>(tile, range, scratch, partial);
+    AttendRange<FormatF32>(tile, range, scratch, partial, head_stride);
   }
 }
 

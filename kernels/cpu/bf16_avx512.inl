@@ -13,7 +13,7 @@ inline __m512i ToBf16(__m512 low, __m512 high) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
-template <size_t a_stride, size_t b_stride>
+template <size_t a_stride, size_t b_stride, bool prefetches>
 struct OpBf16Dot {
   using A = uint32_t;
   using B = uint32_t;
@@ -21,6 +21,7 @@ struct OpBf16Dot {
   static constexpr size_t kBStride = b_stride;
   static constexpr size_t kAStep = 1;
   static constexpr size_t kKPerStep = 2;
+  static constexpr bool kPrefetches = prefetches;
 
   template <uint32_t kRows, uint32_t kVecs>
   static void Step(const A* a, const B* b, Vec::Float (&acc)[kRows][kVecs]) {

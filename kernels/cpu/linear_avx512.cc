@@ -24,7 +24,7 @@ void PackXBf16(const float* in, uint32_t k, uint8_t* out) {
 }  // namespace
 
 const LinearKernels kLinearAvx512 = {
-    .bf16 = {kBlockKBf16, &PackXBf16, &RunBlock<OpBf16Dot<kXRowBytes / 4, kPanelCols>>},
+    .bf16 = {kBlockKBf16, &PackXBf16, &RunBlock<OpBf16Dot<kXRowBytes / 4, kPanelCols, false>>},
     .f16 = kLinearKernelF16,
     .f32 = kLinearKernelF32,
 };

@@ -6,8 +6,8 @@
 // cut: a cut stores the float32 accumulators in C and reloads them.
 //
 // An Op names the operand formats, kAStride (elements of A from one row to the next), kBStride
-// (elements of B from one step to the next), kAStep (elements of A per step), kKPerStep and
-// the step itself.
+// (elements of B from one step to the next), kAStep (elements of A per step), kKPerStep,
+// kPrefetches and the step itself.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +25,7 @@ struct OpF32 {
   static constexpr size_t kBStride = b_stride;
   static constexpr size_t kAStep = 1;
   static constexpr size_t kKPerStep = 1;
+  static constexpr bool kPrefetches = false;
 
   template <uint32_t kRows, uint32_t kVecs>
   static void Step(const A* a, const B* b, Vec::Float (&acc)[kRows][kVecs]) {
@@ -46,6 +47,7 @@ struct OpF16 {
   static constexpr size_t kBStride = b_stride;
   static constexpr size_t kAStep = 1;
   static constexpr size_t kKPerStep = 1;
+  static constexpr bool kPrefetches = false;
 
   template <uint32_t kRows, uint32_t kVecs>
   static void Step(const A* a, const B* b, Vec::Float (&acc)[kRows][kVecs]) {
@@ -67,6 +69,7 @@ struct OpBf16Pairs {
   static constexpr size_t kBStride = b_stride;
   static constexpr size_t kAStep = 2;
   static constexpr size_t kKPerStep = 2;
+  static constexpr bool kPrefetches = false;
 
   template <uint32_t kRows, uint32_t kVecs>
   static void Step(const A* a, const B* b, Vec::Float (&acc)[kRows][kVecs]) {
@@ -90,6 +93,10 @@ struct TileArgs {
   uint32_t steps;
   uint32_t cols;    // columns of C to write; B has Op::kBStride of them, zeros past the matrix
   bool accumulate;  // continue the sums in C; else start from zero
+  // Memory that will be read soon, brought to the L2 cache step by step: four streams, ahead_stride
+  // bytes a step. Read only where Op::kPrefetches.
+  const uint8_t* ahead[4] = {};
+  size_t ahead_stride = 0;
 };
 
 template <class Op, uint32_t kRows, uint32_t kVecs>
@@ -116,6 +123,11 @@ void TileColumns(const TileArgs<Op>& args, uint32_t first_col) {
   const auto* a = args.a;
   const auto* b = args.b + first_col;
   for (uint32_t s = 0; s < args.steps; ++s) {
+    if constexpr (Op::kPrefetches) {
+      for (const uint8_t* ahead : args.ahead) {
+        __builtin_prefetch(ahead + s * args.ahead_stride, 0, 2);
+      }
+    }
     Op::template Step<kRows, kVecs>(a, b, acc);
     a += Op::kAStep;
     b += Op::kBStride;
