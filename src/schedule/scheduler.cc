@@ -35,6 +35,7 @@ Scheduler::Impl::Impl(const SchedulerConfig& scheduler_config)
       waiting(config.policy),
       running(config.policy) {
   running.Reserve(config.limits.max_num_seqs);
+  retired.reserve(config.limits.max_num_seqs);
   plan.slices.reserve(config.limits.max_num_seqs);
   planned.reserve(config.limits.max_num_seqs);
   updates.reserve(config.limits.max_num_seqs);
