@@ -38,10 +38,7 @@ void CompletionChoice::Apply(const TokenEvent& event) {
     }
     if (!event.token_is_stop && assembler_.Append(event.token, text_)) {
       channel_->Cancel();
-      std::string stop_string;
-      AppendJsonString(call_.text.stop_strings[*assembler_.matched_stop()], stop_string);
-      end_ = {"stop", std::move(stop_string)};
-      return;
+      return EndByStopString();
     }
   }
   if (event.finish != FinishReason::kNone) End(event);
@@ -63,8 +60,11 @@ void CompletionChoice::AddEcho(const TokenEvent& event) {
   const Prompt& prompt = call_.prompts[index_ / call_.n];
   text_ += prompt.text;
   echo_chars_ = NumChars(prompt.text);
-  if (event.prompt_logprobs == nullptr || !call_.logprobs) return;
-  KVS_CHECK_OP(event.prompt_logprobs->size() + 1, ==, prompt.tokens.size());
+  if (!call_.logprobs) return;
+  // Null with nothing to tell: a prompt of one token, or a request that ended before its prefill.
+  const size_t num_known = event.prompt_logprobs != nullptr ? event.prompt_logprobs->size() : 0;
+  if (num_known == 0 && prompt.tokens.size() > 1) return;
+  KVS_CHECK_OP(num_known + 1, ==, prompt.tokens.size());
   Detokenizer offsets(tokenizer_, call_.text.skip_special_tokens);
   std::string chars;
   for (size_t i = 0; i < prompt.tokens.size(); ++i) {
@@ -78,17 +78,18 @@ void CompletionChoice::AddEcho(const TokenEvent& event) {
   }
 }
 
+void CompletionChoice::EndByStopString() {
+  std::string stop_string;
+  AppendJsonString(call_.text.stop_strings[*assembler_.matched_stop()], stop_string);
+  end_ = {"stop", std::move(stop_string)};
+}
+
 void CompletionChoice::End(const TokenEvent& event) {
   if (event.finish == FinishReason::kError) {
     error_ = event.error.empty() ? "the model failed on this request" : event.error;
     return;
   }
-  if (assembler_.Finish(text_)) {
-    std::string stop_string;
-    AppendJsonString(call_.text.stop_strings[*assembler_.matched_stop()], stop_string);
-    end_ = {"stop", std::move(stop_string)};
-    return;
-  }
+  if (assembler_.Finish(text_)) return EndByStopString();
   const auto& stop_ids = call_.stop_token_ids;
   const bool by_id = event.has_token && event.token_is_stop &&
                      std::find(stop_ids.begin(), stop_ids.end(), event.token) != stop_ids.end();

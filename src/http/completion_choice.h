@@ -49,6 +49,7 @@ class CompletionChoice {
   void Begin(const TokenEvent& event);
   void AddEcho(const TokenEvent& event);
   void End(const TokenEvent& event);
+  void EndByStopString();
 
   const CompletionCall& call_;
   const uint32_t index_;

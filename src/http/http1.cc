@@ -113,9 +113,15 @@ class Http1::Door : public httplib::Server {
     set_keep_alive_timeout(limits.keep_alive_timeout.count());
     set_payload_max_length(limits.max_body_bytes);
     set_post_routing_handler([this](const httplib::Request&, httplib::Response& out) {
-      // The library announces a number of requests per connection that is not ours.
-      if (out.headers.erase("Keep-Alive") == 0) return;
-      out.set_header("Keep-Alive", fmt::format("timeout={}", limits_.keep_alive_timeout.count()));
+      // What the library says of the connection is not ours: it counts requests, and does not know
+      // of a body that was not read.
+      out.headers.erase("Keep-Alive");
+      out.headers.erase("Connection");
+      if (t_exchange->keep_alive) {
+        out.set_header("Keep-Alive", fmt::format("timeout={}", limits_.keep_alive_timeout.count()));
+      } else {
+        out.set_header("Connection", "close");
+      }
     });
     set_exception_handler([this](const httplib::Request&, httplib::Response& out,
                                  const std::exception_ptr& cause) { Fail(out, cause); });
@@ -275,7 +281,6 @@ void Http1::Door::Put(httplib::Response& out) {
   HttpResponse& response = *exchange.response;
   out.status = response.status;
   for (const auto& [name, value] : response.headers) out.set_header(name, value);
-  if (!exchange.keep_alive) out.set_header("Connection", "close");
   if (!response.stream) {
     out.set_content(response.body, response.content_type);
     return;

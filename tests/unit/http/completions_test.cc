@@ -190,6 +190,13 @@ TEST_F(Completions, EchoWithLogprobsCoversThePrompt) {
   EXPECT_EQ(logprobs["text_offset"], json::parse("[0,0,0,1]"));
 }
 
+TEST_F(Completions, EchoOfOneTokenHasNoProbabilities) {
+  const json logprobs =
+      Whole(R"({"prompt":[97],"max_tokens":1,"logprobs":1,"echo":true})")["choices"][0]["logprobs"];
+  EXPECT_EQ(logprobs["tokens"], json::parse(R"(["a","H"])"));
+  EXPECT_TRUE(logprobs["token_logprobs"][0].is_null());
+}
+
 TEST_F(Completions, EchoWithoutGeneration) {
   const json answer = Whole(R"({"prompt":"ab","max_tokens":0,"echo":true,"logprobs":0})");
   EXPECT_EQ(answer["choices"][0]["text"], "ab");

@@ -161,6 +161,17 @@ TEST_F(Http1Test, AnyContentTypeIsRead) {
   }
 }
 
+TEST_F(Http1Test, SaysOnceWhetherTheConnectionStays) {
+  const std::string kept = Ask(PostText("/x", "y"));
+  EXPECT_NE(kept.find("Keep-Alive: timeout=1\r\n"), std::string::npos) << kept;
+  EXPECT_EQ(kept.find("Connection:"), std::string::npos);
+  const std::string closed = Ask(PostText("/x", "y", "Connection: close\r\n"));
+  EXPECT_NE(closed.find("Connection: close\r\n"), std::string::npos) << closed;
+  EXPECT_EQ(closed.find("Connection:"), closed.rfind("Connection:"));
+  EXPECT_EQ(closed.find("Keep-Alive:"), std::string::npos);
+  EXPECT_TRUE(Closes());
+}
+
 TEST_F(Http1Test, HeadHasNoBody) {
   ASSERT_TRUE(client().Send("HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n" + GetText("/y")));
   EXPECT_NE(client().ReadUntil("\r\n\r\n").find("Content-Length: 8"), std::string::npos);
