@@ -22,10 +22,10 @@ Json ParseJson(std::string_view text) { return Json::parse(text, nullptr, false)
 
 // The member of an object, or null: foreign servers leave out what they like.
 const Json& Member(const Json& object, const char* key) {
-  static const Json kNull;
-  if (!object.is_object()) return kNull;
+  static const Json null;
+  if (!object.is_object()) return null;
   const auto found = object.find(key);
-  return found == object.end() ? kNull : *found;
+  return found == object.end() ? null : *found;
 }
 
 std::string StringOr(const Json& value, std::string fallback) {

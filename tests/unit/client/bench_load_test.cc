@@ -48,7 +48,7 @@ BenchWorkload NumberedPrompts(size_t count) {
   BenchWorkload workload;
   for (size_t i = 0; i < count; ++i) {
     CompletionAsk ask;
-    ask.prompt = PromptText(std::to_string(i));
+    ask.prompt = PromptText{std::to_string(i)};
     workload.asks.push_back(ask);
   }
   return workload;
@@ -85,7 +85,7 @@ TEST(BenchLoad, OpenLoopDoesNotWaitForAnswers) {
 TEST(BenchLoad, FailuresStandWhereTheyHappened) {
   EchoServer server(milliseconds(1));
   BenchWorkload workload = NumberedPrompts(5);
-  workload.asks[3].prompt = PromptText("refuse");
+  workload.asks[3].prompt = PromptText{"refuse"};
   size_t last_failed = 0;
   const BenchRun run =
       RunWorkload(server.Target(2), workload, [&](size_t, size_t failed) { last_failed = failed; });

@@ -64,7 +64,7 @@ TEST(CompletionsApi, CompletesWithUsageAndTimes) {
 TEST(CompletionsApi, SendsExtensionsOnlyWhenAsked) {
   CannedOpenAi server({});
   CompletionsApi api = ApiOf(server.url());
-  ASSERT_TRUE(api.Complete({"canned", PromptText(" a b"), 1, false, ""}));
+  ASSERT_TRUE(api.Complete({"canned", PromptText{" a b"}, 1, false, ""}));
   const auto sent = server.asks().at(0);
   EXPECT_EQ(sent["prompt"], " a b");
   EXPECT_FALSE(sent.contains("ignore_eos"));
@@ -108,7 +108,7 @@ TEST(CompletionsApi, NamesEachKindOfFailure) {
   for (const BadStream& c : cases) {
     CannedServer server([&](const CannedRequest&) { return c.pieces; });
     CompletionsApi api = ApiOf(server.url());
-    const auto completion = api.Complete({"m", PromptText("a"), 1, false, ""});
+    const auto completion = api.Complete({"m", PromptText{"a"}, 1, false, ""});
     ASSERT_FALSE(completion) << c.message;
     EXPECT_EQ(completion.error().kind, c.kind);
     EXPECT_EQ(completion.error().status.code(), c.code) << c.message;
@@ -121,7 +121,7 @@ TEST(CompletionsApi, AFirstTokenWithoutTextStillHasATime) {
     return CannedStream({R"({"choices":[{"text":"","finish_reason":"stop"}]})", "[DONE]"});
   });
   CompletionsApi api = ApiOf(server.url());
-  const auto completion = api.Complete({"m", PromptText("a"), 1, false, ""});
+  const auto completion = api.Complete({"m", PromptText{"a"}, 1, false, ""});
   ASSERT_TRUE(completion);
   EXPECT_GT(completion->first_token_s, 0.0);
   EXPECT_TRUE(completion->gaps_s.empty());
