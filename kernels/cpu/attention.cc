@@ -76,41 +76,32 @@ Result<void> AttentionOp::Reserve(const BackendLimits& limits, uint32_t num_thre
   partials_ = reinterpret_cast<float*>(next);
   const size_t max_tiles =
       limits.max_num_seqs + limits.max_num_batched_tokens / TokensPerTile(group_size);
-  // A tile and head yields one unit, or its ranges over max_ranges: see PlanUnits.
-  units_.reserve((max_tiles + 2 * size_t{kUnitsPerThread} * num_threads) * limits.num_kv_heads);
+  units_.reserve(max_tiles + 2 * size_t{kUnitsPerThread} * num_threads);
   split_tiles_.reserve(max_tiles);
   return {};
 }
 
-void AttentionOp::PlanTile(const Unit& tile, uint32_t group_size, uint32_t max_ranges,
-                           uint32_t max_heads) {
-  const uint32_t rows_per_head = tile.num_tokens * group_size;
-  const size_t partial_rows = size_t{rows_per_head} * tile.num_kv_heads * tile.num_ranges;
-  uint32_t ranges = tile.num_ranges;
+void AttentionOp::PlanTile(const Unit& tile, uint32_t num_heads, uint32_t max_ranges) {
+  const uint32_t group_rows = tile.num_tokens * num_heads;  // rows of all KV heads
+  const size_t partial_rows = size_t{group_rows} * tile.num_ranges;
   Unit unit = tile;
-  if (max_ranges < tile.num_ranges && partials_used_ + partial_rows <= partials_capacity_) {
-    ranges = max_ranges;
-    unit.partials = partials_used_;
-    partials_used_ += partial_rows;
-    split_tiles_.push_back(unit);
+  if (tile.num_ranges <= max_ranges || partials_used_ + partial_rows > partials_capacity_) {
+    units_.push_back(unit);
+    return;
   }
-  const uint32_t heads = std::min(max_heads, std::max(1u, kMaxQueryRows / rows_per_head));
-  for (uint32_t head = 0; head < tile.num_kv_heads; head += heads) {
-    unit.first_head = head;
-    unit.num_kv_heads = std::min(heads, tile.num_kv_heads - head);
-    for (uint32_t range = 0; range < tile.num_ranges; range += ranges) {
-      unit.first_range = range;
-      unit.end_range = std::min(range + ranges, tile.num_ranges);
-      units_.push_back(unit);
-    }
+  unit.partials = partials_used_;
+  partials_used_ += partial_rows;
+  split_tiles_.push_back(unit);
+  for (uint32_t range = 0; range < tile.num_ranges; range += max_ranges) {
+    unit.first_range = range;
+    unit.end_range = std::min(range + max_ranges, tile.num_ranges);
+    units_.push_back(unit);
   }
 }
 
 void AttentionOp::PlanUnits(const PagedAttentionParams& params, uint32_t num_threads) {
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
-  const uint32_t group_size = params.num_heads / num_kv_heads;
-  const uint32_t per_tile = TokensPerTile(group_size);
-  const uint32_t min_units = num_threads == 1 ? 1 : num_threads * kUnitsPerThread;
+  const uint32_t per_tile = TokensPerTile(params.num_heads / num_kv_heads);
   units_.clear();
   split_tiles_.clear();
   partials_used_ = 0;
@@ -123,24 +114,23 @@ void AttentionOp::PlanUnits(const PagedAttentionParams& params, uint32_t num_thr
         const uint32_t first = index * per_tile;
         const uint32_t count = std::min(per_tile, num_new - first);
         const uint32_t num_ranges = DivUp(first_position + first + count, kRangePositions);
-        fn(Unit{seq, first, count, 0, num_kv_heads, 0, num_ranges, num_ranges, 0});
+        fn(Unit{seq, first, count, 0, num_ranges, num_ranges, 0});
       }
     }
   };
-  uint32_t total_ranges = 0;
-  for_each_tile([&](const Unit& tile) { total_ranges += tile.num_ranges; });
-  const uint32_t max_ranges = std::max(1u, total_ranges / min_units);
-  uint32_t num_units = 0;
-  for_each_tile([&](const Unit& tile) { num_units += DivUp(tile.num_ranges, max_ranges); });
-  // Heads part company only where ranges alone make too few units.
-  uint32_t max_heads = num_kv_heads;
-  while (max_heads > 1 && num_units * DivUp(num_kv_heads, max_heads) < min_units) {
-    max_heads = DivUp(max_heads, 2);
-  }
-  for_each_tile([&](const Unit& tile) { PlanTile(tile, group_size, max_ranges, max_heads); });
+  uint64_t total_ranges = 0;
+  for_each_tile(
+      [&](const Unit& tile) { total_ranges += uint64_t{tile.num_ranges} * num_kv_heads; });
+  const auto max_ranges =
+      static_cast<uint32_t>(std::max<uint64_t>(1, total_ranges / (num_threads * kUnitsPerThread)));
+  for_each_tile([&](const Unit& tile) {
+    // One thread gains nothing from a split.
+    PlanTile(tile, params.num_heads, num_threads == 1 ? tile.num_ranges : max_ranges);
+  });
 }
 
-QueryTile AttentionOp::MakeTile(const PagedAttentionParams& params, const Unit& unit) const {
+QueryTile AttentionOp::MakeTile(const PagedAttentionParams& params, const Unit& unit,
+                                uint32_t kv_head) const {
   const KvLayout& layout = params.kv.layout;
   const uint32_t group_size = params.num_heads / layout.num_kv_heads;
   const size_t element = SizeOf(layout.dtype);
@@ -149,79 +139,70 @@ QueryTile AttentionOp::MakeTile(const PagedAttentionParams& params, const Unit& 
   const uint32_t num_new = params.query_start_loc[unit.seq + 1] - params.query_start_loc[unit.seq];
   return {
       .q = static_cast<const float*>(params.qkv) + token * q_stride +
-           size_t{unit.first_head} * group_size * layout.head_dim,
+           size_t{kv_head} * group_size * layout.head_dim,
       .q_token_stride = q_stride,
       .kv = static_cast<const uint8_t*>(params.kv.data) +
-            layout.KOffset(BlockId{0}, unit.first_head) * element,
+            layout.KOffset(BlockId{0}, kv_head) * element,
       .block_bytes = layout.LayerBlockBytes(),
       .v_bytes = layout.PlaneElements() * element,
       .blocks = params.block_tables + size_t{unit.seq} * params.max_blocks_per_seq,
       .fp8 = layout.dtype == KvCacheDType::kF8E4M3 ? &e4m3_ : &e5m2_,
-      .k_scales = params.kv.k_scale + unit.first_head,
       .dtype = layout.dtype,
       .block_size = layout.block_size,
       .head_dim = layout.head_dim,
       .group_size = group_size,
-      .num_kv_heads = unit.num_kv_heads,
       .first_position = params.seq_lens[unit.seq] - num_new + unit.first_token,
       .num_tokens = unit.num_tokens,
-      .sm_scale = params.sm_scale,
+      .scale = params.sm_scale * params.kv.k_scale[kv_head],
   };
 }
 
-// partials_: [num_kv_heads][num_ranges][rows_per_head] of each split tile.
-float* AttentionOp::Partial(const QueryTile& tile, const Unit& unit, uint32_t range) const {
-  const size_t index = size_t{unit.first_head} * unit.num_ranges + range;
-  return partials_ + (unit.partials + index * tile.rows_per_head()) * StateStride(tile.head_dim);
+float* AttentionOp::Partial(const QueryTile& tile, const Unit& unit, uint32_t kv_head,
+                            uint32_t range) const {
+  const size_t index = size_t{kv_head} * unit.num_ranges + range;
+  return partials_ + (unit.partials + index * tile.num_rows()) * StateStride(tile.head_dim);
 }
 
 void AttentionOp::Finish(const PagedAttentionParams& params, const Unit& unit,
-                         const QueryTile& tile, const float* state) const {
+                         const QueryTile& tile, uint32_t kv_head, const float* state) const {
   const uint32_t token = params.query_start_loc[unit.seq] + unit.first_token;
-  for (uint32_t kv_head = unit.first_head; kv_head < unit.first_head + unit.num_kv_heads;
-       ++kv_head) {
-    for (uint32_t row = 0; row < tile.rows_per_head(); ++row) {
-      const size_t head = size_t{kv_head} * tile.group_size + row % tile.group_size;
-      const size_t out_row = size_t{token + row / tile.group_size} * params.num_heads + head;
-      kernels_.finish(state, tile.head_dim, params.kv.v_scale[kv_head],
-                      static_cast<float*>(params.out) + out_row * tile.head_dim);
-      state += StateStride(tile.head_dim);
-    }
+  for (uint32_t row = 0; row < tile.num_rows(); ++row) {
+    const size_t head = size_t{kv_head} * tile.group_size + row % tile.group_size;
+    const size_t out_row = size_t{token + row / tile.group_size} * params.num_heads + head;
+    kernels_.finish(state + row * StateStride(tile.head_dim), tile.head_dim,
+                    params.kv.v_scale[kv_head],
+                    static_cast<float*>(params.out) + out_row * tile.head_dim);
   }
 }
 
-void AttentionOp::RunUnit(const PagedAttentionParams& params, const Unit& unit,
+void AttentionOp::RunUnit(const PagedAttentionParams& params, const Unit& unit, uint32_t kv_head,
                           const AttentionScratch& scratch) {
-  const QueryTile tile = MakeTile(params, unit);
-  const size_t head_floats = tile.rows_per_head() * StateStride(tile.head_dim);
+  const QueryTile tile = MakeTile(params, unit, kv_head);
   kernels_.pack_queries(tile, scratch);
   for (uint32_t range = unit.first_range; range < unit.end_range; ++range) {
     if (unit.split()) {
-      kernels_.attend(tile, range, scratch, Partial(tile, unit, range),
-                      head_floats * unit.num_ranges);
-      continue;
-    }
-    kernels_.attend(tile, range, scratch, range == 0 ? scratch.state : scratch.partial,
-                    head_floats);
-    for (uint32_t head = 0; range > 0 && head < unit.num_kv_heads; ++head) {
-      kernels_.merge(scratch.state + head * head_floats, scratch.partial + head * head_floats,
-                     tile.FirstRow(range), tile.rows_per_head(), tile.head_dim);
+      kernels_.attend(tile, range, scratch, Partial(tile, unit, kv_head, range));
+    } else if (range == 0) {
+      kernels_.attend(tile, range, scratch, scratch.state);
+    } else {
+      kernels_.attend(tile, range, scratch, scratch.partial);
+      kernels_.merge(scratch.state, scratch.partial, tile.FirstRow(range), tile.num_rows(),
+                     tile.head_dim);
     }
   }
-  if (!unit.split()) Finish(params, unit, tile, scratch.state);
+  if (!unit.split()) Finish(params, unit, tile, kv_head, scratch.state);
 }
 
-// `unit` is one KV head of a split tile.
 void AttentionOp::MergeSplitTile(const PagedAttentionParams& params, const Unit& unit,
-                                 const AttentionScratch& scratch) {
-  const QueryTile tile = MakeTile(params, unit);
-  const size_t head_floats = tile.rows_per_head() * StateStride(tile.head_dim);
-  std::copy_n(Partial(tile, unit, 0), head_floats, scratch.state);
+                                 uint32_t kv_head, const AttentionScratch& scratch) {
+  const QueryTile tile = MakeTile(params, unit, kv_head);
+  const size_t count = tile.num_rows() * StateStride(tile.head_dim);
+  std::copy_n(Partial(tile, unit, kv_head, 0), count, scratch.state);
   for (uint32_t range = 1; range < unit.num_ranges; ++range) {
-    kernels_.merge(scratch.state, Partial(tile, unit, range), tile.FirstRow(range),
-                   tile.rows_per_head(), tile.head_dim);
+    kernels_.merge(scratch.state, Partial(tile, unit, kv_head, range), tile.FirstRow(range),
+                   tile.num_rows(), tile.head_dim);
   }
-  Finish(params, unit, tile, scratch.state);
+  Finish(params, unit, tile, kv_head, scratch.state);
 }
 
 void AttentionOp::Run(const PagedAttentionParams& params, ThreadPool& pool) {
@@ -229,15 +210,14 @@ void AttentionOp::Run(const PagedAttentionParams& params, ThreadPool& pool) {
   const size_t capacity = units_.capacity();
   PlanUnits(params, pool.num_threads());
   KVS_CHECK_OP(units_.capacity(), ==, capacity);
-  pool.ParallelFor(static_cast<uint32_t>(units_.size()), [&](uint32_t task, uint32_t thread) {
-    RunUnit(params, units_[task], scratch_[thread]);
-  });
+  pool.ParallelFor(
+      static_cast<uint32_t>(units_.size()) * num_kv_heads, [&](uint32_t task, uint32_t thread) {
+        RunUnit(params, units_[task / num_kv_heads], task % num_kv_heads, scratch_[thread]);
+      });
   pool.ParallelFor(static_cast<uint32_t>(split_tiles_.size()) * num_kv_heads,
                    [&](uint32_t task, uint32_t thread) {
-                     Unit unit = split_tiles_[task / num_kv_heads];
-                     unit.first_head = task % num_kv_heads;
-                     unit.num_kv_heads = 1;
-                     MergeSplitTile(params, unit, scratch_[thread]);
+                     MergeSplitTile(params, split_tiles_[task / num_kv_heads], task % num_kv_heads,
+                                    scratch_[thread]);
                    });
 }
 

@@ -42,28 +42,26 @@ struct alignas(64) Fp8Table {
   float values[256];
 };
 
-// Rows of some KV heads: head by head, num_tokens * group_size each, token by token.
+// Rows of one KV head: num_tokens * group_size, token by token.
 struct QueryTile {
-  const float* q;         // first token, first head of the first group
+  const float* q;         // first token, first head of the group
   size_t q_token_stride;  // floats
-  const uint8_t* kv;      // the first KV head's keys in block 0
+  const uint8_t* kv;      // the head's keys in block 0
   size_t block_bytes;     // from a block to the next
-  size_t v_bytes;  // from a head's keys in a block to its values; as far again, the next head
+  size_t v_bytes;         // from a block's keys to its values
   const BlockId* blocks;  // the sequence's block table
   const Fp8Table* fp8;    // of dtype, when it is an FP8 one
-  const float* k_scales;  // [num_kv_heads]
   KvCacheDType dtype;
   uint32_t block_size;
   uint32_t head_dim;
   uint32_t group_size;
-  uint32_t num_kv_heads;
   uint32_t first_position;  // of the first token
   uint32_t num_tokens;
-  float sm_scale;  // > 0
+  float scale;  // of a score: sm_scale * k_scale; > 0
 
-  uint32_t rows_per_head() const { return num_tokens * group_size; }
+  uint32_t num_rows() const { return num_tokens * group_size; }
   uint32_t end_position() const { return first_position + num_tokens; }
-  // The first row of a head that sees any position of `range`.
+  // The first row that sees any position of `range`.
   uint32_t FirstRow(uint32_t range) const {
     const uint32_t start = range * kRangePositions;
     return start > first_position ? (start - first_position) * group_size : 0;
@@ -83,11 +81,10 @@ struct AttentionScratch {
 struct AttentionKernels {
   // Rewrites the tile's queries into scratch.q, in the format `attend` reads.
   void (*pack_queries)(const QueryTile& tile, const AttentionScratch& scratch);
-  // Partial states over the range's positions, for each head's rows from tile.FirstRow(range) on;
-  // the states of a head begin head_stride floats after those of the one before.
+  // Partial states over the range's positions, for rows [tile.FirstRow(range), num_rows).
   void (*attend)(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
-                 float* partial, size_t head_stride);
-  // state = merge(state, partial) for rows [first_row, num_rows) of one head.
+                 float* partial);
+  // state = merge(state, partial) for rows [first_row, num_rows).
   void (*merge)(float* state, const float* partial, uint32_t first_row, uint32_t num_rows,
                 uint32_t head_dim);
   // out[head_dim] = the state's normalized sum times v_scale.
@@ -103,32 +100,28 @@ class AttentionOp {
   void Run(const PagedAttentionParams& params, ThreadPool& pool);
 
  private:
-  // Some ranges and KV heads of one query tile of one sequence. A decoding tile has few rows: it is
-  // given all heads, so that it reads whole blocks and not each head's share of them.
+  // Some ranges of one query tile of one sequence, for every KV head.
   struct Unit {
     uint32_t seq;
     uint32_t first_token;  // within the new tokens of the sequence
     uint32_t num_tokens;
-    uint32_t first_head;
-    uint32_t num_kv_heads;
     uint32_t first_range;
     uint32_t end_range;
     uint32_t num_ranges;  // of the tile; the unit has all of them unless the tile is split
     size_t partials;      // index of the tile's first partial row, for a split tile
-
     bool split() const { return end_range - first_range < num_ranges; }
   };
 
   void PlanUnits(const PagedAttentionParams& params, uint32_t num_threads);
-  void PlanTile(const Unit& tile, uint32_t group_size, uint32_t max_ranges, uint32_t max_heads);
-  QueryTile MakeTile(const PagedAttentionParams& params, const Unit& unit) const;
-  float* Partial(const QueryTile& tile, const Unit& unit, uint32_t range) const;
-  void RunUnit(const PagedAttentionParams& params, const Unit& unit,
+  void PlanTile(const Unit& tile, uint32_t num_heads, uint32_t max_ranges);
+  QueryTile MakeTile(const PagedAttentionParams& params, const Unit& unit, uint32_t kv_head) const;
+  float* Partial(const QueryTile& tile, const Unit& unit, uint32_t kv_head, uint32_t range) const;
+  void RunUnit(const PagedAttentionParams& params, const Unit& unit, uint32_t kv_head,
                const AttentionScratch& scratch);
-  void MergeSplitTile(const PagedAttentionParams& params, const Unit& unit,
+  void MergeSplitTile(const PagedAttentionParams& params, const Unit& unit, uint32_t kv_head,
                       const AttentionScratch& scratch);
   void Finish(const PagedAttentionParams& params, const Unit& unit, const QueryTile& tile,
-              const float* state) const;
+              uint32_t kv_head, const float* state) const;
 
   const AttentionKernels& kernels_;
   Fp8Table e4m3_;

@@ -15,72 +15,65 @@ constexpr uint32_t RoundUp(uint32_t value, uint32_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-inline const uint8_t* KeyAt(const QueryTile& tile, uint32_t head, uint32_t position) {
-  return tile.kv + 2 * tile.v_bytes * head +
-         tile.blocks[position / tile.block_size].value * tile.block_bytes +
+inline const uint8_t* KeyAt(const QueryTile& tile, uint32_t position) {
+  return tile.kv + tile.blocks[position / tile.block_size].value * tile.block_bytes +
          size_t{position % tile.block_size} * tile.head_dim * SizeOf(tile.dtype);
 }
 
 inline constexpr uint32_t kGroup = 16;  // positions that surely lie in one block
 
-// Up to kTilePositions positions of a range [start, end), from `first` on, of one KV head.
+// Up to kTilePositions positions of a range [start, end), from `first` on.
 struct PositionTile {
-  uint32_t head;
   uint32_t first;
   uint32_t valid;
   uint32_t start;
   uint32_t end;
 };
 
-// What is read one tile later than the keys (values) of `position`; heads follow each other within
-// the same positions. Blocks lie anywhere, and the processor's own prefetchers stop at a page. A
-// burst of prefetches would stall for want of miss buffers: so one stands beside each load of the
-// tile that is unpacked, and while its keys are multiplied, its values are brought near: they stand
-// behind the keys in the same page.
+// What is read one tile later than the keys (values) of `position`. Blocks lie anywhere, and the
+// processor's own prefetchers stop at a page. A burst of prefetches would stall for want of miss
+// buffers: so one stands beside each load of the tile that is unpacked, and while its keys are
+// multiplied, its values are brought near: they stand behind the keys in the same page.
 inline const uint8_t* AheadOfKeys(const QueryTile& tile, const PositionTile& at,
                                   uint32_t position) {
-  if (at.head + 1 < tile.num_kv_heads) return KeyAt(tile, at.head + 1, position);
-  if (position + kTilePositions < at.end) return KeyAt(tile, 0, position + kTilePositions);
+  if (position + kTilePositions < at.end) return KeyAt(tile, position + kTilePositions);
   const uint32_t first_value = at.start + position % kTilePositions;
-  return KeyAt(tile, 0, Min(first_value, at.end - 1)) + tile.v_bytes;
+  return KeyAt(tile, Min(first_value, at.end - 1)) + tile.v_bytes;
 }
 
 inline const uint8_t* AheadOfValues(const QueryTile& tile, const PositionTile& at,
                                     uint32_t position) {
-  if (at.head + 1 < tile.num_kv_heads) return KeyAt(tile, at.head + 1, position) + tile.v_bytes;
   if (position + kTilePositions < at.end) {
-    return KeyAt(tile, 0, position + kTilePositions) + tile.v_bytes;
+    return KeyAt(tile, position + kTilePositions) + tile.v_bytes;
   }
   const uint32_t next_range = at.start + kRangePositions + position % kTilePositions;
-  return KeyAt(tile, 0, Min(next_range, tile.end_position() - 1));
+  return KeyAt(tile, Min(next_range, tile.end_position() - 1));
 }
 
 template <class Format>
 void PackQueries(const QueryTile& tile, const AttentionScratch& scratch) {
-  for (uint32_t index = 0; index < tile.num_kv_heads * tile.rows_per_head(); ++index) {
-    const uint32_t row = index % tile.rows_per_head();
-    const uint32_t head = index / tile.rows_per_head() * tile.group_size + row % tile.group_size;
-    const float* q =
-        tile.q + row / tile.group_size * tile.q_token_stride + size_t{head} * tile.head_dim;
+  for (uint32_t row = 0; row < tile.num_rows(); ++row) {
+    const float* q = tile.q + row / tile.group_size * tile.q_token_stride +
+                     size_t{row % tile.group_size} * tile.head_dim;
     for (uint32_t dim = 0; dim < tile.head_dim; dim += kQueryBlockDims) {
-      const size_t packed_row = size_t{dim / kQueryBlockDims} * kMaxQueryRows + index;
+      const size_t packed_row = size_t{dim / kQueryBlockDims} * kMaxQueryRows + row;
       Format::PackQuery(q + dim, Min(kQueryBlockDims, tile.head_dim - dim),
                         scratch.q + packed_row * Format::kQueryStride);
     }
   }
 }
 
-// Calls fn(first_row, num_rows) for groups of a head's rows of which at least one sees `position`.
+// Calls fn(first_row, num_rows) for groups of rows of which at least one sees `position`.
 template <class Fn>
 void ForEachRowTile(const QueryTile& tile, uint32_t first_row, uint32_t position, const Fn& fn) {
-  for (uint32_t row = first_row; row < tile.rows_per_head(); row += Vec::kTileRows) {
-    const uint32_t count = Min(Vec::kTileRows, tile.rows_per_head() - row);
+  for (uint32_t row = first_row; row < tile.num_rows(); row += Vec::kTileRows) {
+    const uint32_t count = Min(Vec::kTileRows, tile.num_rows() - row);
     const uint32_t last_position = tile.first_position + (row + count - 1) / tile.group_size;
     if (last_position >= position) fn(row, count);
   }
 }
 
-// scores[row][position - range start] = q . k, unscaled, for one tile of one head's keys.
+// scores[row][position - range start] = q . k, unscaled, for one tile of keys.
 template <class Format>
 void ScoreTile(const QueryTile& tile, const PositionTile& at, uint32_t first_row,
                const AttentionScratch& scratch) {
@@ -88,29 +81,27 @@ void ScoreTile(const QueryTile& tile, const PositionTile& at, uint32_t first_row
   const size_t element = SizeOf(tile.dtype);
   const uint8_t* values[kTilePositions / kGroup];
   for (uint32_t i = 0; i < kTilePositions / kGroup; ++i) {
-    values[i] = KeyAt(tile, at.head, Min(at.first + i * kGroup, at.end - 1)) + tile.v_bytes;
+    values[i] = KeyAt(tile, Min(at.first + i * kGroup, at.end - 1)) + tile.v_bytes;
   }
   Format::PackKeys(tile, at, scratch.keys);
-  const size_t head_row = at.head * tile.rows_per_head();
   for (uint32_t dim = 0; dim < tile.head_dim; dim += kQueryBlockDims) {
     const uint32_t dims = RoundUp(Min(kQueryBlockDims, tile.head_dim - dim), Format::kDimUnit);
-    const size_t q_row = size_t{dim / kQueryBlockDims} * kMaxQueryRows + head_row;
+    const size_t q_row = size_t{dim / kQueryBlockDims} * kMaxQueryRows;
     const size_t ahead = dim * kGroup * element;
     ForEachRowTile(tile, first_row, at.first, [&](uint32_t row, uint32_t count) {
-      Tile<Op>(
-          count,
-          {.a = reinterpret_cast<const typename Op::A*>(scratch.q +
-                                                        (q_row + row) * Format::kQueryStride),
-           .b = reinterpret_cast<const typename Op::B*>(scratch.keys) +
-                dim / Op::kKPerStep * kTilePositions,
-           .c = reinterpret_cast<float*>(scratch.scores + (head_row + row) * kScoreRowBytes) +
-                (at.first - at.start),
-           .c_stride = kScoreRowBytes / sizeof(float),
-           .steps = static_cast<uint32_t>(dims / Op::kKPerStep),
-           .cols = kTilePositions,
-           .accumulate = dim > 0,
-           .ahead = {values[0] + ahead, values[1] + ahead, values[2] + ahead, values[3] + ahead},
-           .ahead_stride = row == first_row ? 2 * kGroup * element : 0});
+      Tile<Op>(count, {.a = reinterpret_cast<const typename Op::A*>(
+                           scratch.q + (q_row + row) * Format::kQueryStride),
+                       .b = reinterpret_cast<const typename Op::B*>(scratch.keys) +
+                            dim / Op::kKPerStep * kTilePositions,
+                       .c = reinterpret_cast<float*>(scratch.scores + row * kScoreRowBytes) +
+                            (at.first - at.start),
+                       .c_stride = kScoreRowBytes / sizeof(float),
+                       .steps = static_cast<uint32_t>(dims / Op::kKPerStep),
+                       .cols = kTilePositions,
+                       .accumulate = dim > 0,
+                       .ahead = {values[0] + ahead, values[1] + ahead, values[2] + ahead,
+                                 values[3] + ahead},
+                       .ahead_stride = row == first_row ? 2 * kGroup * element : 0});
     });
   }
 }
@@ -137,19 +128,18 @@ void SoftmaxRow(uint8_t* row, uint32_t n, uint32_t padded, float scale, float* l
   Format::ZeroProbabilities(row, chunks_end, padded);
 }
 
-// state[row] += probabilities . values, for one tile of one head's values.
+// state[row] += probabilities . values, for one tile of values.
 template <class Format>
 void WeighTile(const QueryTile& tile, const PositionTile& at, uint32_t first_row,
                const AttentionScratch& scratch, float* state) {
   using Op = typename Format::ValueOp;
   const size_t stride = StateStride(tile.head_dim);
-  const size_t head_row = at.head * tile.rows_per_head();
   Format::PackValues(tile, at, scratch.values);
   const auto steps = static_cast<uint32_t>((at.valid + Op::kKPerStep - 1) / Op::kKPerStep);
   for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
     ForEachRowTile(tile, first_row, at.first, [&](uint32_t row, uint32_t count) {
-      Tile<Op>(count, {.a = reinterpret_cast<const typename Op::A*>(
-                                scratch.scores + (head_row + row) * kScoreRowBytes) +
+      Tile<Op>(count, {.a = reinterpret_cast<const typename Op::A*>(scratch.scores +
+                                                                    row * kScoreRowBytes) +
                             (at.first - at.start) / Op::kKPerStep,
                        .b = reinterpret_cast<const typename Op::B*>(scratch.values) +
                             size_t{dim} * (kTilePositions / Op::kKPerStep),
@@ -162,40 +152,32 @@ void WeighTile(const QueryTile& tile, const PositionTile& at, uint32_t first_row
   }
 }
 
-// Calls fn(at) for each tile of [start, end), all heads of the same positions after each other: a
-// block holds every head, and is then read as one run.
+// Calls fn(at) for each tile of [start, end).
 template <class Fn>
-void ForEachPositionTile(const QueryTile& tile, uint32_t start, uint32_t end, const Fn& fn) {
+void ForEachPositionTile(uint32_t start, uint32_t end, const Fn& fn) {
   for (uint32_t first = start; first < end; first += kTilePositions) {
-    for (uint32_t head = 0; head < tile.num_kv_heads; ++head) {
-      fn(PositionTile{head, first, Min(kTilePositions, end - first), start, end});
-    }
+    fn(PositionTile{first, Min(kTilePositions, end - first), start, end});
   }
 }
 
 template <class Format>
 void AttendRange(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
-                 float* state, size_t head_stride) {
+                 float* state) {
   const uint32_t start = range * kRangePositions;
   const uint32_t end = Min(start + kRangePositions, tile.end_position());
   const uint32_t first_row = tile.FirstRow(range);
-  ForEachPositionTile(tile, start, end, [&](const PositionTile& at) {
-    ScoreTile<Format>(tile, at, first_row, scratch);
-  });
+  ForEachPositionTile(
+      start, end, [&](const PositionTile& at) { ScoreTile<Format>(tile, at, first_row, scratch); });
   const uint32_t padded = RoundUp(end - start, kTilePositions);
-  for (uint32_t head = 0; head < tile.num_kv_heads; ++head) {
-    const size_t head_row = head * tile.rows_per_head();
-    float* const sums = state + head * head_stride + PaddedDim(tile.head_dim);
-    for (uint32_t row = first_row; row < tile.rows_per_head(); ++row) {
-      const uint32_t position = tile.first_position + row / tile.group_size;
-      float* const row_sums = sums + row * StateStride(tile.head_dim);
-      SoftmaxRow<Format>(scratch.scores + (head_row + row) * kScoreRowBytes,
-                         Min(end, position + 1) - start, padded,
-                         tile.sm_scale * tile.k_scales[head], &row_sums[0], &row_sums[1]);
-    }
+  float* const sums = state + PaddedDim(tile.head_dim);
+  for (uint32_t row = first_row; row < tile.num_rows(); ++row) {
+    const uint32_t position = tile.first_position + row / tile.group_size;
+    float* const row_sums = sums + row * StateStride(tile.head_dim);
+    SoftmaxRow<Format>(scratch.scores + row * kScoreRowBytes, Min(end, position + 1) - start,
+                       padded, tile.scale, &row_sums[0], &row_sums[1]);
   }
-  ForEachPositionTile(tile, start, end, [&](const PositionTile& at) {
-    WeighTile<Format>(tile, at, first_row, scratch, state + at.head * head_stride);
+  ForEachPositionTile(start, end, [&](const PositionTile& at) {
+    WeighTile<Format>(tile, at, first_row, scratch, state);
   });
 }
 
@@ -268,7 +250,7 @@ struct FormatF32 {
     auto* to = reinterpret_cast<float*>(keys);
     float row[kPanelDims];
     for (uint32_t p = 0; p < at.valid; ++p) {
-      const uint8_t* from = KeyAt(tile, at.head, at.first + p);
+      const uint8_t* from = KeyAt(tile, at.first + p);
       const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
         const uint32_t dims = Min(kPanelDims, tile.head_dim - dim);
@@ -282,7 +264,7 @@ struct FormatF32 {
   static void PackValues(const QueryTile& tile, const PositionTile& at, uint8_t* values) {
     auto* to = reinterpret_cast<float*>(values);
     for (uint32_t p = 0; p < at.valid; ++p) {
-      const uint8_t* from = KeyAt(tile, at.head, at.first + p) + tile.v_bytes;
+      const uint8_t* from = KeyAt(tile, at.first + p) + tile.v_bytes;
       const uint8_t* ahead = AheadOfValues(tile, at, at.first + p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
         Decode(tile, from + dim * SizeOf(tile.dtype), ahead + dim * SizeOf(tile.dtype),

@@ -99,7 +99,7 @@ struct FormatBf16Base {
     const size_t element = 64 / dims;
     const size_t row_bytes = tile.head_dim * element;
     for (uint32_t group = 0; group < at.valid; group += 16) {  // lies in one block
-      const uint8_t* from = KeyAt(tile, at.head, at.first + group) + tile.v_bytes;
+      const uint8_t* from = KeyAt(tile, at.first + group) + tile.v_bytes;
       const uint8_t* ahead = AheadOfValues(tile, at, at.first + group);
       for (uint32_t p = group; p < Min(at.valid, group + 16); p += 2) {
         for (uint32_t dim = 0; dim < PaddedDim(tile.head_dim); dim += dims) {
@@ -151,7 +151,7 @@ struct FormatBf16 : FormatBf16Base {
   static void PackKeys(const QueryTile& tile, const PositionTile& at, uint8_t* keys) {
     const size_t row_bytes = size_t{tile.head_dim} * 2;
     for (uint32_t p = 0; p < at.valid; p += 16) {
-      const uint8_t* from = KeyAt(tile, at.head, at.first + p);
+      const uint8_t* from = KeyAt(tile, at.first + p);
       const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += 32) {
         __m512i rows[16];
@@ -197,7 +197,7 @@ struct FormatFp8 : FormatBf16Base {
     const __m512i even_bytes = _mm512_set1_epi16(0x00ff);
     const __m512i odd_bytes = _mm512_set1_epi16(static_cast<int16_t>(0xff00));
     for (uint32_t p = 0; p < at.valid; p += 16) {
-      const uint8_t* from = KeyAt(tile, at.head, at.first + p);
+      const uint8_t* from = KeyAt(tile, at.first + p);
       const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += 64) {
         __m512i rows[16];
@@ -254,13 +254,13 @@ void PackQueriesAny(const QueryTile& tile, const AttentionScratch& scratch) {
 }
 
 void AttendAny(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
-               float* partial, size_t head_stride) {
+               float* partial) {
   if (IsFp8(tile.dtype)) {
-    AttendRange<FormatFp8>(tile, range, scratch, partial, head_stride);
+    AttendRange<FormatFp8>(tile, range, scratch, partial);
   } else if (tile.dtype == KvCacheDType::kBf16) {
-    AttendRange<FormatBf16>(tile, range, scratch, partial, head_stride);
+    AttendRange<FormatBf16>(tile, range, scratch, partial);
   } else {
-    AttendRange<FormatF32>(tile, range, scratch, partial, head_stride);
+    AttendRange<FormatF32>(tile, range, scratch, partial);
   }
 }
 
