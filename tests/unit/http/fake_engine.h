@@ -65,10 +65,10 @@ class FakeEngine final : public EngineHandle {
   // What a request answers with; set before the first Submit. Beyond it comes kEos; with `endless`
   // it begins again.
   std::string answer = "Hello, world";
-  bool endless = false;
-  bool silent = false;  // sends nothing until it is cancelled
-  bool fails = false;   // the second token is an error
-  std::chrono::microseconds step{200};
+  std::atomic<bool> endless{false};
+  std::atomic<bool> silent{false};  // sends nothing until it is cancelled
+  std::atomic<bool> fails{false};   // the second token is an error
+  std::atomic<std::chrono::microseconds> step{std::chrono::microseconds(200)};
   EngineInfo info_;
   std::atomic<bool> full{false};
   std::atomic<double> heartbeat{0.0};
@@ -152,7 +152,7 @@ class FakeEngine final : public EngineHandle {
           }
         }
       }
-      std::this_thread::sleep_for(step);
+      std::this_thread::sleep_for(step.load());
     }
   }
 

@@ -57,7 +57,7 @@ TEST_F(HttpServerTest, StreamsServerSentEvents) {
 }
 
 TEST_F(HttpServerTest, TokensArriveAsTheyAreMade) {
-  engine_.step = milliseconds(50);
+  engine_.step = std::chrono::microseconds(50000);
   Start();
   RawClient client(server_->port());
   const auto begin = std::chrono::steady_clock::now();
@@ -183,7 +183,7 @@ TEST_F(HttpServerTest, ConnectionsBeyondTheLimitAreToldSo) {
 }
 
 TEST_F(HttpServerTest, DrainFinishesWhatRunsAndRefusesWhatIsNew) {
-  engine_.step = milliseconds(10);
+  engine_.step = std::chrono::microseconds(10000);
   Start();
   RawClient running(server_->port());
   ASSERT_TRUE(running.Send(StreamText(13)));
