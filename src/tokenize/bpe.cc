@@ -171,6 +171,7 @@ void Bpe::Encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>&
   }
   KVS_CHECK_OP(piece.size(), <, size_t{INT32_MAX});
   scratch.symbols.clear();
+  scratch.symbols.reserve(piece.size());
   if (byte_level_) {
     SplitIntoBytes(piece, scratch.symbols);
   } else {
