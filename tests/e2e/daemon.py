@@ -21,6 +21,9 @@ MODEL_DIR = ROOT / "models/default"
 SLOW = bool(os.environ.get("KVSERVE_E2E_SLOW"))
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
+# Connections are kept for less long than the server keeps them (5 s), so that no request is sent
+# on one that is just being closed.
+LIMITS = httpx.Limits(keepalive_expiry=2)
 
 # Nothing of this may stand in a log: a failed check, a sanitizer's report, a crash.
 FORBIDDEN_IN_LOG = re.compile(
@@ -162,6 +165,7 @@ class Daemon:
     def http(self, **options):
         options.setdefault("timeout", 120)
         options.setdefault("headers", self.headers())
+        options.setdefault("limits", LIMITS)
         return httpx.Client(base_url=self.url, trust_env=False, verify=self.verify, **options)
 
     def get(self, path, **options):
@@ -175,7 +179,7 @@ class Daemon:
     def openai(self, **options):
         options.setdefault("api_key", self.api_key)
         options.setdefault("max_retries", 0)
-        http = httpx.Client(trust_env=False, verify=self.verify, timeout=120)
+        http = httpx.Client(trust_env=False, verify=self.verify, timeout=120, limits=LIMITS)
         return openai.OpenAI(base_url=f"{self.url}/v1", http_client=http, **options)
 
     def complete(self, prompt, **fields):

@@ -3,6 +3,7 @@
 import concurrent.futures
 import random
 
+import httpx
 import pytest
 
 import workload
@@ -29,7 +30,11 @@ def requests():
 
 
 def send_all(daemon, asks, clients):
-    with daemon.http() as client, concurrent.futures.ThreadPoolExecutor(clients) as pool:
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=2)
+    with (
+        daemon.http(limits=limits) as client,
+        concurrent.futures.ThreadPoolExecutor(clients) as pool,
+    ):
 
         def one(ask):
             response = client.post("/v1/completions", json=ask)
