@@ -19,8 +19,10 @@ MODEL_DIR = ROOT / "models/default"
 
 # A build with sanitizers: tests do less and expect no speed of it.
 SLOW = bool(os.environ.get("KVSERVE_E2E_SLOW"))
-START_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 60
+TIMEOUT_S = 600 if SLOW else 120  # of a request
+START_TIMEOUT_S = 300 if SLOW else 60
+STOP_TIMEOUT_S = 300 if SLOW else 60
+COMMAND_TIMEOUT_S = 300 if SLOW else 60
 # Connections are kept for less long than the server keeps them (5 s), so that no request is sent
 # on one that is just being closed.
 LIMITS = httpx.Limits(keepalive_expiry=2)
@@ -47,7 +49,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run_kvserve(*args, timeout=60, **env):
+def run_kvserve(*args, timeout=COMMAND_TIMEOUT_S, **env):
     """Runs a command of kvserve to its end."""
     assert BINARY.exists(), f"{BINARY} is not built; KVSERVE_BIN may name another"
     return subprocess.run(
@@ -163,7 +165,7 @@ class Daemon:
         return {"Authorization": f"Bearer {self.api_key}"}
 
     def http(self, **options):
-        options.setdefault("timeout", 120)
+        options.setdefault("timeout", TIMEOUT_S)
         options.setdefault("headers", self.headers())
         options.setdefault("limits", LIMITS)
         return httpx.Client(base_url=self.url, trust_env=False, verify=self.verify, **options)
@@ -179,7 +181,7 @@ class Daemon:
     def openai(self, **options):
         options.setdefault("api_key", self.api_key)
         options.setdefault("max_retries", 0)
-        http = httpx.Client(trust_env=False, verify=self.verify, timeout=120, limits=LIMITS)
+        http = httpx.Client(trust_env=False, verify=self.verify, timeout=TIMEOUT_S, limits=LIMITS)
         return openai.OpenAI(base_url=f"{self.url}/v1", http_client=http, **options)
 
     def complete(self, prompt, **fields):

@@ -27,7 +27,7 @@ import time
 import httpx
 
 import workload
-from daemon import LIMITS, MODEL_DIR, Daemon
+from daemon import LIMITS, MODEL_DIR, TIMEOUT_S, Daemon
 
 MIB = 1 << 20
 IDLE_MARGIN_BYTES = 64 * MIB
@@ -71,7 +71,9 @@ class Load:
             thread.join()
 
     def run(self, rng):
-        with httpx.Client(base_url=self.url, timeout=120, trust_env=False, limits=LIMITS) as client:
+        with httpx.Client(
+            base_url=self.url, timeout=TIMEOUT_S, trust_env=False, limits=LIMITS
+        ) as client:
             while not self.stop.is_set():
                 draw = rng.random()
                 kind = "malformed" if draw < 0.05 else "aborted" if draw < 0.15 else "complete"

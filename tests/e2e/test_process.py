@@ -13,7 +13,12 @@ import pytest
 import daemon as daemon_module
 from daemon import MODEL_DIR, run_kvserve
 
-LONG = {"prompt": "Once upon a time", "max_tokens": 600, "ignore_eos": True, "temperature": 0}
+LONG = {
+    "prompt": "Once upon a time",
+    "max_tokens": 100 if daemon_module.SLOW else 600,
+    "ignore_eos": True,
+    "temperature": 0,
+}
 
 
 class Background(threading.Thread):
@@ -43,7 +48,8 @@ def wait_for_running(daemon, count):
 
 
 def test_sigterm_lets_requests_finish(start):
-    with start("--enable-prefix-caching") as daemon:
+    timeout = daemon_module.STOP_TIMEOUT_S
+    with start("--enable-prefix-caching", "--shutdown-timeout", timeout) as daemon:
         alone = daemon.text(**LONG)
         requests = [Background(daemon, **LONG) for _ in range(3)]
         wait_for_running(daemon, 3)

@@ -34,7 +34,7 @@ def run_script(port, tmp_path):
         [sys.executable, script],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=daemon_module.TIMEOUT_S,
         env=daemon_module.environment(),
     )
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import random
 import httpx
 
 import workload
+from daemon import TIMEOUT_S
 
 NUM_STREAMS = 256
 NUM_CUT = 26
@@ -56,7 +57,7 @@ async def stream(client, prompt, cut_after):
 async def run_all(url, prompts, cuts):
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(
-        base_url=url, limits=limits, timeout=120, trust_env=False
+        base_url=url, limits=limits, timeout=TIMEOUT_S, trust_env=False
     ) as client:
         return await asyncio.gather(
             *(stream(client, prompts[i % NUM_PROMPTS], cuts.get(i)) for i in range(NUM_STREAMS))
