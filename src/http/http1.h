@@ -17,9 +17,11 @@ namespace kvs {
 
 struct Http1Limits {
   uint64_t max_body_bytes = 0;
-  std::chrono::seconds head_timeout{10};       // from a request's first byte, or from the accept
-  std::chrono::seconds body_timeout{60};       // for the whole body
-  std::chrono::seconds keep_alive_timeout{5};  // between requests
+  std::chrono::seconds head_timeout{10};  // from a request's first byte, or from the accept
+  std::chrono::seconds body_timeout{60};  // for the whole body
+  // Between requests. Longer than the 5 s after which common clients give a connection up, so that
+  // none is closed in the moment a request is sent on it.
+  std::chrono::seconds keep_alive_timeout{15};
 };
 
 class Http1 {
