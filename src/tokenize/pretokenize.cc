@@ -85,7 +85,7 @@ Result<PreTokenizers> PreTokenizers::Make(const std::vector<PreTokenizer>& specs
     if (const auto* split = std::get_if<SplitPreTokenizer>(&spec)) {
       KVS_RETURN_IF_ERROR(add_split(split->regex, split->behavior, split->invert));
     } else if (const auto* bytes = std::get_if<ByteLevelPreTokenizer>(&spec)) {
-      if (bytes->add_prefix_space) made.steps_.push_back(PrefixSpaceStep{});
+      if (bytes->add_prefix_space) made.steps_.emplace_back(std::in_place_type<PrefixSpaceStep>);
       if (!bytes->use_regex) continue;
       KVS_RETURN_IF_ERROR(add_split(kByteLevelRegex, SplitBehavior::kIsolated, false));
     } else {
