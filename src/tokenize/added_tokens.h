@@ -27,7 +27,7 @@ class AddedTokens {
   bool empty() const { return tokens_.empty(); }
 
   // Adds the segments of `text` to `out`: none empty, together all of it. The leftmost token wins,
-  // of those the longest; its lstrip and rstrip take white space along. With `special` = kAsText
+  // of those the longest; its lstrip and rstrip take white space along. Without `parse_special`
   // special tokens are text. One pass: at most the longest token's length is looked at again.
   void Split(std::string_view text, bool parse_special, std::vector<Segment>& out) const;
 
