@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds everything and runs every test that needs no GPU.
 #   scripts/test.sh              release build
-#   scripts/test.sh --sanitize   under ASan+UBSan, then under TSan
+#   scripts/test.sh --asan       under ASan+UBSan
+#   scripts/test.sh --tsan       under TSan
 #   scripts/test.sh --all        all three
 # More arguments go to ctest: scripts/test.sh -R blocks_tests
 set -euo pipefail
@@ -9,7 +10,8 @@ cd "$(dirname "$0")/.."
 
 presets=(release)
 case "${1:-}" in
-  --sanitize) presets=(asan-ubsan tsan); shift ;;
+  --asan) presets=(asan-ubsan); shift ;;
+  --tsan) presets=(tsan); shift ;;
   --all) presets=(release asan-ubsan tsan); shift ;;
 esac
 jobs=${KVS_JOBS:-$(nproc)}
