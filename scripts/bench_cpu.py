@@ -126,7 +126,9 @@ def server(arguments, bandwidth, peak):
             (prefill, decode), peer = measure_speed(daemon, arguments)
             weights = daemon.weight_bytes()
             row(f"decode after {PROMPT} tokens", f"{decode:.2f} tok/s", f"{decode * weights / bandwidth:.2f} of read bandwidth")
-            flops = prefill * weights  # a multiply and an add for each 2-byte weight
+            config = json.loads((pathlib.Path(model[1]) / "config.json").read_text())
+            # A multiply and an add for each 2-byte weight; the output layer computes the last token alone.
+            flops = prefill * (weights - 2 * config["vocab_size"] * config["hidden_size"])
             row(f"prefill of {PROMPT} tokens", f"{prefill:.1f} tok/s", f"{flops / peak:.2f} of BF16 peak")
             if peer:
                 row("llama.cpp, the same shape, dtype and threads: decode", f"{peer[1]:.2f} tok/s", f"kvserve is {decode / peer[1]:.2f} of it")

@@ -100,8 +100,9 @@ class StreamReader {
     const std::string reason = StringOr(Member(choice, "finish_reason"), "");
     if (!reason.empty()) completion_.finish_reason = reason;
     completion_.text += text;
-    // A last event may carry the reason alone; it is a token's arrival only if it is the first.
-    if (text.empty() && (reason.empty() || first_seen_)) return;
+    // A token may add no text yet. A last event may carry the reason alone; it is a token's arrival
+    // only if it is the first.
+    if (text.empty() && !reason.empty() && first_seen_) return;
     const double now = SecondsSince(start_);
     if (first_seen_) {
       completion_.gaps_s.push_back(now - last_s_);
