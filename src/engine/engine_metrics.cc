@@ -21,7 +21,6 @@ const Bounds kTokenBounds = {.01, .025, .05, .075, .1,  .15, .2, .3, .4, .5,
 const Bounds kRequestBounds = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                                30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 const Bounds kStepBounds = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
-const Bounds kParamsNBounds = {1, 2, 5, 10, 20};
 const Bounds kPreemptionBounds = {0, 1, 2, 5, 10, 20, 50, 100};
 
 // 1, 2, 5, 10, 20, 50 ... up to and including `largest`.
@@ -283,11 +282,6 @@ Counter& EngineMetrics::SuccessCounter(FinishReason reason) {
   }
   KVS_CHECK(reason == FinishReason::kError);
   return *tokens_.success[3];
-}
-
-Histogram& RequestParamsN(MetricsRegistry& registry) {
-  return registry.AddHistogram("vllm:request_params_n", "Generations asked for per prompt (n).",
-                               kParamsNBounds);
 }
 
 }  // namespace kvs

@@ -143,8 +143,4 @@ class EngineMetrics {
   Distributions distributions_;
 };
 
-// vllm:request_params_n, which only the HTTP layer knows: observed once per call. Registers it on
-// first use, then returns the same metric.
-Histogram& RequestParamsN(MetricsRegistry& registry);
-
 }  // namespace kvs
