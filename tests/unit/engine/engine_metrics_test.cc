@@ -17,7 +17,6 @@ using testing::HasSubstr;
 TEST(EngineMetrics, EveryNameIsThereBeforeTheFirstRequest) {
   MetricsRegistry registry({{"model_name", "m"}, {"engine", "0"}});
   const EngineMetrics metrics(registry, SmallEngineOptions());
-  RequestParamsN(registry);
   const std::string text = registry.Serialize();
   for (const char* name : {"vllm:num_requests_running gauge",
                            "vllm:num_requests_waiting gauge",
@@ -44,7 +43,6 @@ TEST(EngineMetrics, EveryNameIsThereBeforeTheFirstRequest) {
                            "vllm:request_prefill_kv_computed_tokens histogram",
                            "vllm:request_generation_tokens histogram",
                            "vllm:request_params_max_tokens histogram",
-                           "vllm:request_params_n histogram",
                            "vllm:request_max_num_generation_tokens histogram",
                            "vllm:iteration_tokens_total histogram",
                            "vllm:request_num_preemptions histogram",
@@ -162,7 +160,6 @@ TEST(EngineMetrics, GaugesAreLevelWhileAStepIsComputed) {
 TEST(EngineMetrics, PromtoolFindsNothingOfOurs) {
   if (std::system("command -v promtool > /dev/null 2>&1") != 0) GTEST_SKIP() << "no promtool";
   EngineHarness harness;
-  RequestParamsN(harness.metrics).Observe(1);
   Call(*harness.engine, MakeRequest(MakePrompt(1, 40), 10)).Read();
   const std::string path = testing::TempDir() + "/kvserve_metrics.txt";
   std::ofstream(path) << harness.metrics.Serialize();
