@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/packages.sh check
 
-mapfile -t sources < <(git ls-files -co --exclude-standard -- '*.cc' '*.h' '*.inl')
+mapfile -t sources < <(git ls-files -co --exclude-standard -- '*.cc' '*.h' '*.inl' '*.cu' '*.cuh')
 echo "== format"
 clang-format-14 --dry-run -Werror "${sources[@]}"
 

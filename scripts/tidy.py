@@ -41,6 +41,9 @@ DOORS = {
     "utf8proc.h": ["src/tokenize/"],
     "openssl/": ["src/base/", "src/http/"],
     "immintrin.h": ["kernels/"],
+    "cuda": ["kernels/gpu/gpu.h", "kernels/gpu/hopper/", "kernels/gpu/blas_lt."],
+    "hip/": ["kernels/gpu/gpu.h"],
+    "cublasLt.h": ["kernels/gpu/blas_lt."],
 }
 
 UNFINISHED = r"\b(TODO|FIXME|XXX)\b"
