@@ -88,6 +88,7 @@ struct PagedAttentionParams {
   uint32_t num_heads;
   uint32_t max_blocks_per_seq;
   float sm_scale;  // 1 / sqrt(head_dim) unless the model says otherwise
+  uint32_t window = 0;  // TEMP
 };
 
 // out = silu(gate) * up, silu(x) = x / (1 + exp(-x)).

@@ -63,13 +63,29 @@ inline constexpr uint32_t kWarpSize = 32;
 #if defined(__CUDACC__) || defined(__HIP__)
 #define KVS_DEVICE __device__ __forceinline__
 
+// A kernel parameter that is read through references without being copied to every thread's stack.
+#if defined(__HIP__)
+#define KVS_GRID_CONSTANT
+#else
+#define KVS_GRID_CONSTANT __grid_constant__
+#endif
+
+// Whether this compilation's device converts FP8 in hardware. AMD's gfx94x does too, but to another
+// FP8 (FNUZ).
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+#define KVS_HAS_FP8_CONVERT 1
+#else
+#define KVS_HAS_FP8_CONVERT 0
+#endif
+
 namespace kvs::gpu {
 
 // Programmatic dependent launch (compute capability 9.0): a kernel may be resident before the one
-// in front of it on the stream has finished. Every kernel of this folder calls
-// WaitForPreviousKernel before its first access to memory that an earlier kernel writes (weights
-// and tables that no kernel writes may be fetched before), and AllowNextKernel where its successor
-// may start to take its place. Elsewhere both do nothing.
+// in front of it on the stream has finished. Every kernel of this folder calls, in every thread and
+// in this order, WaitForPreviousKernel before its first access to memory that the kernel in front
+// writes, and AllowNextKernel where its successor may start to take its place. So whatever an
+// earlier kernel than that wrote, and what no kernel writes, may be read before. Elsewhere both do
+// nothing.
 KVS_DEVICE void WaitForPreviousKernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

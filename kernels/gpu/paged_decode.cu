@@ -1,0 +1,152 @@
+// The planner of decode attention, and the choice of its kernel.
+#include <algorithm>
+#include <string>
+
+#include "gpu/gpu_memory.h"
+#include "gpu/paged_decode.h"
+#include "gpu/paged_decode_instances.h"
+
+namespace kvs::gpu {
+namespace {
+
+constexpr uint32_t kPlanThreads = 1024;
+
+KVS_DEVICE DecodeSeq DescribeSeq(const PagedAttentionParams& params, uint32_t seq) {
+  DecodeSeq out{params.seq_lens[seq], params.query_start_loc[seq], 0, 0};
+  const bool is_decode = params.query_start_loc[seq + 1] - out.query_row == 1;
+  if (!is_decode || out.seq_len == 0) return out;
+  if (params.window != 0 && out.seq_len > params.window) {
+    out.first_tile = (out.seq_len - params.window) / kDecodeTile;
+  }
+  out.num_tiles = (out.seq_len + kDecodeTile - 1) / kDecodeTile - out.first_tile;
+  return out;
+}
+
+// The sum of `value` over the threads before this one; `total` over all. One block.
+KVS_DEVICE uint32_t ExclusiveSum(uint32_t value, uint32_t* total) {
+  __shared__ uint32_t sums[2][kPlanThreads];
+  uint32_t from = 0;
+  sums[0][threadIdx.x] = value;
+  __syncthreads();
+  for (uint32_t step = 1; step < kPlanThreads; step *= 2, from ^= 1) {
+    const uint32_t mine = sums[from][threadIdx.x];
+    sums[from ^ 1][threadIdx.x] =
+        threadIdx.x >= step ? mine + sums[from][threadIdx.x - step] : mine;
+    __syncthreads();
+  }
+  *total = sums[from][kPlanThreads - 1];
+  const uint32_t sum = sums[from][threadIdx.x] - value;
+  __syncthreads();
+  return sum;
+}
+
+__global__ void __launch_bounds__(kPlanThreads)
+    PlanDecodeKernel(const KVS_GRID_CONSTANT PagedAttentionParams params,
+                     const KVS_GRID_CONSTANT DecodePlan plan, uint32_t min_piece_tiles) {
+  WaitForPreviousKernel();
+  AllowNextKernel();
+  const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
+  uint32_t num_tiles = 0;  // of one KV head, so far
+  for (uint32_t first = 0; first < params.num_seqs; first += kPlanThreads) {
+    const uint32_t seq = first + threadIdx.x;
+    DecodeSeq info{};
+    if (seq < params.num_seqs) info = DescribeSeq(params, seq);
+    uint32_t total;
+    const uint32_t before = ExclusiveSum(info.num_tiles, &total);
+    if (seq < params.num_seqs) {
+      plan.seqs[seq] = info;
+      plan.tile_start[seq] = num_tiles + before;
+    }
+    num_tiles += total;
+  }
+  const uint32_t line = num_tiles * num_kv_heads;
+  const uint32_t even = (line + plan.num_ctas - 1) / plan.num_ctas;
+  const uint32_t piece_tiles = even > min_piece_tiles ? even : min_piece_tiles;
+  if (threadIdx.x == 0) {
+    plan.tile_start[params.num_seqs] = num_tiles;
+    *plan.piece_tiles = piece_tiles;
+  }
+  __syncthreads();
+
+  for (uint32_t cta = threadIdx.x; cta < plan.num_ctas; cta += kPlanThreads) {
+    const uint32_t begin = cta * piece_tiles;
+    DecodePiece piece{};
+    if (begin < line) {
+      // The last sequence that starts at or before this piece and has tiles: those without any
+      // start where the next one does.
+      uint32_t low = 0, high = params.num_seqs;
+      while (high - low > 1) {
+        const uint32_t middle = (low + high) / 2;
+        (plan.tile_start[middle] * num_kv_heads <= begin ? low : high) = middle;
+      }
+      const DecodeSeq info = plan.seqs[low];
+      const uint32_t within = begin - plan.tile_start[low] * num_kv_heads;
+      piece.seq = low;
+      piece.kv_head = within / info.num_tiles;
+      piece.tile = info.first_tile + within % info.num_tiles;
+      piece.num_tiles = line - begin < piece_tiles ? line - begin : piece_tiles;
+    }
+    plan.pieces[cta] = piece;
+  }
+}
+
+// One tile a piece is the least there is: with few tiles, more blocks finish sooner.
+constexpr uint32_t kMinPieceTiles = 1;
+
+struct Carver {
+  uint8_t* base;
+  size_t used = 0;
+  template <class T>
+  void Take(T*& out, size_t count) {
+    out = reinterpret_cast<T*>(base + used);
+    used += (count * sizeof(T) + 255) / 256 * 256;
+  }
+};
+
+}  // namespace
+
+Result<void> PagedDecode::Reserve(const BackendLimits& limits, const DeviceFacts& facts) {
+  const uint32_t group = limits.num_heads / limits.num_kv_heads;
+  if (group > kDecodeMaxGroup) {
+    return kvs::Error(Code::kDataError, "attention: " + std::to_string(group) +
+                                            " query heads share a KV head; at most " +
+                                            std::to_string(kDecodeMaxGroup) + " are supported");
+  }
+  plan_.num_ctas = static_cast<uint32_t>(facts.num_multiprocessors) * kDecodeCtasPerSm;
+  const auto carve = [&](uint8_t* base) {
+    Carver carver{base};
+    const size_t parts = size_t{2} * plan_.num_ctas * group;
+    carver.Take(plan_.seqs, limits.max_num_seqs);
+    carver.Take(plan_.pieces, plan_.num_ctas);
+    carver.Take(plan_.tile_start, size_t{limits.max_num_seqs} + 1);
+    carver.Take(plan_.piece_tiles, 1);
+    carver.Take(plan_.partial_out, parts * limits.head_dim);
+    carver.Take(plan_.partial_state, parts);
+    carver.Take(plan_.arrivals, size_t{limits.max_num_seqs} * limits.num_kv_heads);
+    return carver.used;
+  };
+  auto buffer = AllocateDevice(carve(nullptr), "attention plan");
+  if (!buffer) return tl::unexpected(buffer.error());
+  buffer_ = std::move(*buffer);
+  carve(buffer_.as<uint8_t>());
+  return {};
+}
+
+void PagedDecode::Plan(const PagedAttentionParams& params, const Launch& launch) {
+  LaunchKernel(PlanDecodeKernel, dim3(1), dim3(kPlanThreads), 0, launch, params, plan_,
+               kMinPieceTiles);
+}
+
+void PagedDecode::Run(const PagedAttentionParams& params, const Launch& launch) {
+  const KvLayout& layout = params.kv.layout;
+  const bool two_tiles = params.num_heads / layout.num_kv_heads > 8;
+  for (const DecodeInstance& instance : kDecodeInstances) {
+    if (instance.dtype == layout.dtype && instance.head_dim == layout.head_dim &&
+        instance.two_head_tiles == two_tiles) {
+      return instance.run(params, plan_, launch);
+    }
+  }
+  KVS_CHECK(!"no decode attention kernel for this KV dtype and head_dim");
+}
+
+}  // namespace kvs::gpu

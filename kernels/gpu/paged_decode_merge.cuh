@@ -1,0 +1,147 @@
+// Joining partial softmax states: of the warps of a block, then of the blocks that share a pair.
+// Two states over disjoint tokens, (m1, l1, o1) and (m2, l2, o2), join to m = max(m1, m2),
+// l = l1 2^(m1-m) + l2 2^(m2-m), and o likewise (Milakov & Gimelshein 2018, base 2).
+#pragma once
+
+#include "gpu/paged_decode.cuh"
+
+namespace kvs::gpu {
+
+// Shared memory of a merge: the warps' states.
+template <class Traits>
+struct DecodeMergeSpace {
+  float* out;     // [kWarps][group][kHeadDim]
+  float2* state;  // [kWarps][group]: maximum, sum
+
+  KVS_DEVICE DecodeMergeSpace(uint8_t* shared, uint32_t group)
+      : out(reinterpret_cast<float*>(shared +
+                                     Traits::kWarps * Traits::kStages * Traits::kStageBytes)),
+        state(reinterpret_cast<float2*>(out + Traits::kWarps * group * Traits::kHeadDim)) {}
+};
+
+template <class Traits>
+KVS_DEVICE void PublishState(const DecodeState<Traits>& mine, DecodeMergeSpace<Traits> space,
+                             uint32_t group, uint32_t warp, uint32_t lane) {
+  const uint32_t g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (uint32_t n = 0; n < Traits::kHeadTiles; ++n) {
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+      float sum = mine.sum[n][i];
+#pragma unroll
+      for (uint32_t mask = 4; mask < kWarpSize; mask *= 2) sum += ShuffleXor(sum, mask);
+      const uint32_t head = n * 8 + 2 * t + i;
+      if (head >= group) continue;
+      if (g == 0) space.state[warp * group + head] = make_float2(mine.max[n][i], sum);
+      float* to = space.out + (warp * group + head) * Traits::kHeadDim;
+#pragma unroll
+      for (uint32_t d = 0; d < Traits::kDimTiles; ++d) {
+        to[DimOf<Traits>(d, 0, g)] = mine.out[n][d][i];
+        to[DimOf<Traits>(d, 1, g)] = mine.out[n][d][2 + i];
+      }
+    }
+  }
+}
+
+// Joins `count` states that lie `stride` heads apart, for four dims of one head.
+template <class LoadState, class LoadOut>
+KVS_DEVICE float4 JoinStates(uint32_t count, LoadState load_state, LoadOut load_out,
+                             float2* joined) {
+  float max = -1e30f;
+  for (uint32_t i = 0; i < count; ++i) max = fmaxf(max, load_state(i).x);
+  float sum = 0.0f;
+  float4 out = make_float4(0, 0, 0, 0);
+#pragma unroll 4
+  for (uint32_t i = 0; i < count; ++i) {
+    const float2 state = load_state(i);
+    const float4 part = load_out(i);
+    const float weight = exp2f(state.x - max);
+    sum += state.y * weight;
+    out.x += part.x * weight;
+    out.y += part.y * weight;
+    out.z += part.z * weight;
+    out.w += part.w * weight;
+  }
+  *joined = make_float2(max, sum);
+  return out;
+}
+
+// Which blocks share the pair whose tiles are [begin, end) of the line.
+struct DecodePairSpan {
+  uint32_t first_cta;
+  uint32_t num_parts;
+  bool first_begins_earlier;  // the pair starts inside the first block's piece, not at its begin
+
+  KVS_DEVICE DecodePairSpan(uint32_t begin, uint32_t end, uint32_t piece_tiles)
+      : first_cta(begin / piece_tiles),
+        num_parts((end - 1) / piece_tiles - begin / piece_tiles + 1),
+        first_begins_earlier(begin % piece_tiles != 0) {}
+
+  // The slot of part i among the partial results: a block has one for the pair that its piece
+  // begins with and one for the pair that it ends with.
+  KVS_DEVICE uint32_t SlotOf(uint32_t part) const {
+    return 2 * (first_cta + part) + (part == 0 && first_begins_earlier ? 1 : 0);
+  }
+};
+
+template <class Act>
+KVS_DEVICE void StoreOut(Act* to, float4 value, float factor) {
+  const Act out[4] = {FromFloat<Act>(value.x * factor), FromFloat<Act>(value.y * factor),
+                      FromFloat<Act>(value.z * factor), FromFloat<Act>(value.w * factor)};
+  *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(out);
+}
+
+// Ends a pair, or this block's part of it: every warp's state has been published. The block that
+// finds all parts there writes the output, [group][kHeadDim] at `out`.
+template <class Traits, class Act>
+KVS_DEVICE void FinishPair(DecodeMergeSpace<Traits> space, const DecodePlan& plan,
+                           const DecodePairSpan& span, uint32_t* arrivals, uint32_t group,
+                           float v_factor, Act* out) {
+  constexpr uint32_t kQuads = Traits::kHeadDim / 4;
+  __shared__ bool is_last;
+  const uint32_t part = blockIdx.x - span.first_cta;
+  const uint32_t slot = span.SlotOf(part);
+  for (uint32_t i = threadIdx.x; i < group * kQuads; i += Traits::kThreads) {
+    const uint32_t head = i / kQuads, quad = i % kQuads;
+    float2 state;
+    const float4 value = JoinStates(
+        Traits::kWarps, [&](uint32_t w) { return space.state[w * group + head]; },
+        [&](uint32_t w) {
+          return reinterpret_cast<const float4*>(space.out)[(w * group + head) * kQuads + quad];
+        },
+        &state);
+    if (span.num_parts == 1) {
+      StoreOut(out + head * Traits::kHeadDim + 4 * quad, value, v_factor / state.y);
+    } else {
+      reinterpret_cast<float4*>(plan.partial_out)[(slot * group + head) * kQuads + quad] = value;
+      if (quad == 0) plan.partial_state[slot * group + head] = state;
+    }
+  }
+  if (span.num_parts > 1) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      is_last = atomicAdd(arrivals, 1u) == span.num_parts - 1;
+      if (is_last) *arrivals = 0;
+    }
+    __syncthreads();
+    if (is_last) {
+      __threadfence();
+      for (uint32_t i = threadIdx.x; i < group * kQuads; i += Traits::kThreads) {
+        const uint32_t head = i / kQuads, quad = i % kQuads;
+        float2 state;
+        const float4 value = JoinStates(
+            span.num_parts,
+            [&](uint32_t p) { return __ldcg(&plan.partial_state[span.SlotOf(p) * group + head]); },
+            [&](uint32_t p) {
+              return __ldcg(&reinterpret_cast<const float4*>(
+                  plan.partial_out)[(span.SlotOf(p) * group + head) * kQuads + quad]);
+            },
+            &state);
+        StoreOut(out + head * Traits::kHeadDim + 4 * quad, value, v_factor / state.y);
+      }
+    }
+  }
+}
+
+}  // namespace kvs::gpu
