@@ -49,6 +49,7 @@ Engine::Engine(const EngineOptions& options, StepRunner& runner, MetricsRegistry
       sampler_(options.scheduler.limits) {
   arrivals_.reserve(MostLive());
   cancelled_.reserve(MostLive());
+  touched_.reserve(MostLive());
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -111,6 +112,7 @@ void Engine::SweepCancelled() {
     event.finish = FinishReason::kCancelled;
     End(*sequence, std::move(event), now);
   }
+  NotifyReaders();
 }
 
 void Engine::NoteScheduled() {
@@ -151,12 +153,28 @@ void Engine::Publish(std::span<const SequenceUpdate> updates) {
     }
     if (event.finish != FinishReason::kNone) {
       End(sequence, std::move(event), now);
-    } else if (!live.channel->Push(std::move(event))) {
+    } else if (live.channel->Push(std::move(event))) {
+      Touch(*live.channel);
+    } else {
       LOG_WARNING("request {} is cancelled: its reader is {} tokens behind",
                   sequence.request.external_id, options_.channel_capacity);
       live.channel->Cancel();  // the next sweep ends it
     }
   }
+  NotifyReaders();
+}
+
+void Engine::Touch(const TokenChannel& channel) {
+  // The choices of one call share a signal and mostly stand side by side.
+  if (touched_.empty() || touched_.back() != channel.signal()) {
+    touched_.push_back(channel.signal());
+  }
+}
+
+// Once the step's events are all pushed, so that one wake-up finds them together.
+void Engine::NotifyReaders() {
+  for (const std::shared_ptr<ChannelSignal>& signal : touched_) signal->Notify();
+  touched_.clear();
 }
 
 TokenEvent Engine::MakeEvent(const SequenceUpdate& update, LiveRequest& live) {
@@ -209,6 +227,7 @@ void Engine::End(Sequence& sequence, TokenEvent last_event, SteadyTime now) {
   // Before the event: a client that has seen its end may come again at once.
   num_live_.fetch_sub(1, std::memory_order_relaxed);
   live->channel->Push(std::move(last_event));
+  Touch(*live->channel);
   AddOpen(-1);
 }
 

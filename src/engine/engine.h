@@ -66,6 +66,8 @@ class Engine : public EngineHandle {
   std::span<const TokenId> Sample(const StepPlan& plan, float* logits);
   void Publish(std::span<const SequenceUpdate> updates);
   TokenEvent MakeEvent(const SequenceUpdate& update, LiveRequest& live);
+  void Touch(const TokenChannel& channel);
+  void NotifyReaders();
   void NoteToken(LiveRequest& live, SteadyTime now);
   void End(Sequence& sequence, TokenEvent last_event, SteadyTime now);
   void UpdateMetrics();
@@ -103,6 +105,7 @@ class Engine : public EngineHandle {
   Sampler sampler_;
   std::vector<Arrival> arrivals_;
   std::vector<Sequence*> cancelled_;
+  std::vector<std::shared_ptr<ChannelSignal>> touched_;  // has events that no one was told of
   std::vector<std::promise<Result<ResetResult>>> pending_resets_;
   bool checked_since_busy_ = true;
 

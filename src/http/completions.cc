@@ -20,8 +20,8 @@ constexpr std::chrono::milliseconds kProbeEvery{100};
 // What a client that left before its answer is logged with; nobody reads it.
 constexpr int kClientClosedRequest = 499;
 
-// One call that the engine has taken. Used by one thread.
-class CompletionAnswer {
+// One call that the engine has taken.
+class CompletionAnswer final : public StreamedBody {
  public:
   CompletionAnswer(CompletionCall call, AnswerHead head, const Tokenizer& tokenizer)
       : call_(std::move(call)),
@@ -33,14 +33,17 @@ class CompletionAnswer {
 
   Result<void> Submit(EngineHandle& engine);
   HttpResponse Collect(const std::function<bool()>& client_gone);
-  bool Stream(BodySink& sink);
+
+  bool Advance(std::string& out) override;
+  void Abandon() override { CancelAll(); }
+  ChannelSignal& signal() override { return *signal_; }
 
   // For the access log; final once the answer is.
   const std::shared_ptr<TokenCounts>& counts() const { return counts_; }
 
  private:
   // Applies what has arrived; with `out`, adds a chunk for each piece.
-  void Advance(std::string* out);
+  void Take(std::string* out);
   void AppendChunk(CompletionChoice& choice, std::string& out);
   void UpdateUsage();
   void CancelAll();
@@ -71,7 +74,7 @@ Result<void> CompletionAnswer::Submit(EngineHandle& engine) {
   return {};
 }
 
-void CompletionAnswer::Advance(std::string* out) {
+void CompletionAnswer::Take(std::string* out) {
   for (const auto& choice : choices_) {
     if (choice->ended()) continue;
     events_.clear();
@@ -122,7 +125,7 @@ const CompletionChoice* CompletionAnswer::failed() const {
 HttpResponse CompletionAnswer::Collect(const std::function<bool()>& client_gone) {
   auto probed = steady_clock::now();
   while (true) {
-    Advance(nullptr);
+    Take(nullptr);
     if (const CompletionChoice* choice = failed(); choice != nullptr) {
       CancelAll();
       return ToResponse(ErrorOfStatus(500, choice->error()));
@@ -146,34 +149,18 @@ HttpResponse CompletionAnswer::Collect(const std::function<bool()>& client_gone)
   return response;
 }
 
-bool CompletionAnswer::Stream(BodySink& sink) {
-  std::string out;
-  auto probed = steady_clock::now();
-  while (true) {
-    out.clear();
-    Advance(&out);
-    if (const CompletionChoice* choice = failed(); choice != nullptr) {
-      CancelAll();
-      out += "data: " + ToJson(ErrorOfStatus(500, choice->error())) + "\n\n";
-      return sink.Write(out);
-    }
-    if (done()) break;
-    if (!out.empty() && !sink.Write(out)) {
-      CancelAll();
-      return false;
-    }
-    const bool woken = signal_->WaitFor(kProbeEvery);
-    if (woken && steady_clock::now() - probed < kProbeEvery) continue;
-    probed = steady_clock::now();
-    if (sink.ClientGone()) {
-      CancelAll();
-      return false;
-    }
+bool CompletionAnswer::Advance(std::string& out) {
+  Take(&out);
+  if (const CompletionChoice* choice = failed(); choice != nullptr) {
+    CancelAll();
+    out += "data: " + ToJson(ErrorOfStatus(500, choice->error())) + "\n\n";
+    return true;
   }
+  if (!done()) return false;
   UpdateUsage();
   if (call_.include_usage) writer_.AppendUsageOnly(usage_, out);
   out += kStreamEnd;
-  return sink.Write(out);
+  return true;
 }
 
 }  // namespace
@@ -191,7 +178,7 @@ HttpResponse AnswerCompletion(CompletionCall call, AnswerHead head, const Tokeni
     response.content_type = "text/event-stream; charset=utf-8";
     response.headers.emplace_back("Cache-Control", "no-cache");
     response.headers.emplace_back("X-Accel-Buffering", "no");
-    response.stream = [answer](BodySink& sink) { return answer->Stream(sink); };
+    response.stream = answer;
   } else {
     response = answer->Collect(request.client_gone);
   }

@@ -107,29 +107,50 @@ size_t Connection::Read(char* data, size_t size, SteadyTime deadline) {
 }
 
 bool Connection::Write(std::string_view bytes) {
-  while (!bytes.empty()) {
+  while (true) {
+    const Sent sent = WriteSome(bytes);
+    if (sent == Sent::kAll) return true;
+    if (sent == Sent::kClosed) return false;
+    const short events = sent == Sent::kWaitsToRead ? POLLIN : POLLOUT;
     const SteadyTime deadline = std::chrono::steady_clock::now() + context_.send_timeout;
-    size_t num_sent = 0;
-    if (ssl_ != nullptr) {
-      ERR_clear_error();
-      const int result = SSL_write_ex(ssl_.get(), bytes.data(), bytes.size(), &num_sent);
-      if (result != 1) {
-        if (!PollForTls(result, deadline, /*until_stop=*/false)) return false;
-        continue;
-      }
-    } else {
-      const ssize_t sent = send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent < 0) {
-        if (errno == EINTR) continue;
-        if (errno != EAGAIN && errno != EWOULDBLOCK) return false;
-        if (!Poll(POLLOUT, deadline, /*until_stop=*/false)) return false;
-        continue;
-      }
-      num_sent = static_cast<size_t>(sent);
-    }
-    bytes.remove_prefix(num_sent);
+    if (!Poll(events, deadline, /*until_stop=*/false)) return false;
   }
-  return true;
+}
+
+Connection::Sent Connection::WriteSome(std::string_view& bytes) {
+  if (ssl_ != nullptr) return WriteSomeTls(bytes);
+  while (!bytes.empty()) {
+    const ssize_t sent = send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent >= 0) {
+      bytes.remove_prefix(static_cast<size_t>(sent));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      return Sent::kWaitsToWrite;
+    } else if (errno != EINTR) {
+      return Sent::kClosed;
+    }
+  }
+  return Sent::kAll;
+}
+
+Connection::Sent Connection::WriteSomeTls(std::string_view& bytes) {
+  while (!bytes.empty()) {
+    ERR_clear_error();
+    size_t num_sent = 0;
+    const int result = SSL_write_ex(ssl_.get(), bytes.data(), bytes.size(), &num_sent);
+    if (result == 1) {
+      bytes.remove_prefix(num_sent);
+      continue;
+    }
+    switch (SSL_get_error(ssl_.get(), result)) {
+      case SSL_ERROR_WANT_READ:
+        return Sent::kWaitsToRead;
+      case SSL_ERROR_WANT_WRITE:
+        return Sent::kWaitsToWrite;
+      default:
+        return Sent::kClosed;
+    }
+  }
+  return Sent::kAll;
 }
 
 bool Connection::PeerClosed() const {

@@ -92,23 +92,12 @@ class LibraryStream final : public httplib::Stream {
   const SteadyTime deadline_;
 };
 
-class LibrarySink final : public BodySink {
- public:
-  LibrarySink(httplib::DataSink& sink, const HttpRequest& request)
-      : sink_(sink), request_(request) {}
-  bool Write(std::string_view bytes) override { return sink_.write(bytes.data(), bytes.size()); }
-  bool ClientGone() override { return request_.client_gone(); }
-
- private:
-  httplib::DataSink& sink_;
-  const HttpRequest& request_;
-};
-
 }  // namespace
 
 class Http1::Door : public httplib::Server {
  public:
-  Door(const Http1Limits& limits, HttpService& service) : limits_(limits), service_(service) {
+  Door(const Http1Limits& limits, HttpService& service, StreamWriter& writer)
+      : limits_(limits), service_(service), writer_(writer) {
     svr_sock_ = 0;  // the library takes INVALID_SOCKET for "shutting down"
     set_keep_alive_timeout(limits.keep_alive_timeout.count());
     set_payload_max_length(limits.max_body_bytes);
@@ -155,6 +144,7 @@ class Http1::Door : public httplib::Server {
 
   const Http1Limits limits_;
   HttpService& service_;
+  StreamWriter& writer_;
 };
 
 void Http1::Door::Serve(Connection& connection, bool over_limit,
@@ -281,7 +271,7 @@ void Http1::Door::Put(httplib::Response& out) {
   HttpResponse& response = *exchange.response;
   out.status = response.status;
   for (const auto& [name, value] : response.headers) out.set_header(name, value);
-  if (!response.stream) {
+  if (response.stream == nullptr) {
     out.set_content(response.body, response.content_type);
     return;
   }
@@ -295,15 +285,12 @@ void Http1::Door::Put(httplib::Response& out) {
   }
 }
 
+// The library has sent the head and, once this is done, marks the last chunk.
 bool Http1::Door::WriteStream(Exchange& exchange, httplib::DataSink& sink) {
-  try {
-    LibrarySink body(sink, exchange.request);
-    exchange.complete = exchange.response->stream(body);
-    if (exchange.complete) sink.done();
-  } catch (const std::exception& error) {
-    LOG_ERROR("request {}: {}", exchange.request.id, error.what());
-    exchange.complete = false;
-  }
+  const auto framing =
+      exchange.head.http_1_0 ? StreamWriter::Framing::kUntilClose : StreamWriter::Framing::kChunked;
+  exchange.complete = writer_.Write(exchange.connection, *exchange.response->stream, framing);
+  if (exchange.complete) sink.done();
   return exchange.complete;
 }
 
@@ -329,8 +316,8 @@ void Http1::Door::Refuse(Connection& connection, int status, const std::string& 
   if (Run(exchange, nothing)) connection.CloseGently();
 }
 
-Http1::Http1(const Http1Limits& limits, HttpService& service)
-    : door_(std::make_unique<Door>(limits, service)) {}
+Http1::Http1(const Http1Limits& limits, HttpService& service, StreamWriter& writer)
+    : door_(std::make_unique<Door>(limits, service, writer)) {}
 Http1::~Http1() = default;
 
 void Http1::Serve(Connection& connection, bool over_limit, const std::atomic<bool>& stopping) {

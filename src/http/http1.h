@@ -12,6 +12,7 @@
 
 #include "http/connection.h"
 #include "http/http_message.h"
+#include "http/stream_writer.h"
 
 namespace kvs {
 
@@ -26,8 +27,8 @@ struct Http1Limits {
 
 class Http1 {
  public:
-  // `service` outlives it.
-  Http1(const Http1Limits& limits, HttpService& service);
+  // `service` and `writer` outlive it.
+  Http1(const Http1Limits& limits, HttpService& service, StreamWriter& writer);
   ~Http1();
 
   // Answers the requests of one connection until it ends. Thread-safe. `stopping` ends it after

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kvserve/request.h"
+#include "stream/channel_signal.h"
 
 namespace kvs {
 
@@ -38,13 +39,19 @@ struct HttpRequest {
   }
 };
 
-// Where a streamed body goes, piece by piece.
-class BodySink {
+// A body that is sent while it is made: the seam between what an answer says and who writes it.
+// Used by one thread at a time; no call waits.
+class StreamedBody {
  public:
-  virtual ~BodySink() = default;
-  // Sends all of it. False once the client is gone or has not read for --send-timeout.
-  virtual bool Write(std::string_view bytes) = 0;
-  virtual bool ClientGone() = 0;
+  virtual ~StreamedBody() = default;
+  // Adds to `out` what can be sent by now. True once that was the end. An exception leaves the body
+  // incomplete: the connection is then cut, so that the client cannot take what it got for the
+  // whole.
+  virtual bool Advance(std::string& out) = 0;
+  // Instead of any further Advance: nobody reads the rest.
+  virtual void Abandon() = 0;
+  // Notified when Advance may have something to add.
+  virtual ChannelSignal& signal() = 0;
 };
 
 // For the access log.
@@ -59,10 +66,8 @@ struct HttpResponse {
   std::string content_type = "application/json";
   HttpHeaders headers;  // besides Content-Type and what frames the body
   std::string body;
-  // When set, it writes the body instead; false when the body is not complete: the connection is
-  // then cut, so that the client cannot take what it got for the whole.
-  std::function<bool(BodySink&)> stream;
-  std::shared_ptr<TokenCounts> tokens;  // final once the body is written; null: nothing generated
+  std::shared_ptr<StreamedBody> stream;  // when set, the body instead of `body`
+  std::shared_ptr<TokenCounts> tokens;   // final once the body is written; null: nothing generated
 };
 
 // Thread-safe: every connection thread calls it.

@@ -65,10 +65,6 @@ Result<void> CheckReadable(const char* flag, const std::string& path) {
 
 }  // namespace
 
-FileDescriptor::~FileDescriptor() {
-  if (fd_ >= 0) close(fd_);
-}
-
 Result<TlsContext> LoadTlsContext(const std::string& certfile, const std::string& keyfile) {
   KVS_RETURN_IF_ERROR(CheckReadable("--ssl-certfile", certfile));
   KVS_RETURN_IF_ERROR(CheckReadable("--ssl-keyfile", keyfile));

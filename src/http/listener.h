@@ -9,28 +9,10 @@
 #include <string>
 #include <utility>
 
+#include "base/file_descriptor.h"
 #include "kvserve/status.h"
 
 namespace kvs {
-
-// Owns a file descriptor.
-class FileDescriptor {
- public:
-  FileDescriptor() = default;
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~FileDescriptor();
-
-  int get() const { return fd_; }
-  bool valid() const { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
 
 struct SslContextFree {
   void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }

@@ -16,6 +16,7 @@
 #include "http/http1.h"
 #include "http/listener.h"
 #include "http/routes.h"
+#include "http/stream_writer.h"
 #include "kvserve/check.h"
 
 namespace kvs {
@@ -64,7 +65,8 @@ Result<void> HttpServerImpl::Serve(const ServerContext& context, const Tokenizer
   Routes routes(context, tokenizer, engine, metrics);
   Http1Limits limits;
   limits.max_body_bytes = context.options.max_body_bytes;
-  Http1 http(limits, routes);
+  StreamWriter writer(stop_.get());
+  Http1 http(limits, routes, writer);
   SetServing(&routes, &http);
   AcceptUntilStop(context.options, http);
   SetServing(nullptr, nullptr);

@@ -6,21 +6,6 @@
 
 namespace kvs {
 
-void ChannelSignal::Notify() {
-  {
-    const std::lock_guard lock(mutex_);
-    signalled_ = true;
-  }
-  ready_.notify_one();
-}
-
-bool ChannelSignal::WaitFor(std::chrono::milliseconds timeout) {
-  std::unique_lock lock(mutex_);
-  const bool in_time = ready_.wait_for(lock, timeout, [&] { return signalled_; });
-  signalled_ = false;
-  return in_time;
-}
-
 TokenChannel::TokenChannel(size_t capacity, std::shared_ptr<ChannelSignal> signal)
     : capacity_(capacity), signal_(std::move(signal)) {
   KVS_CHECK(capacity_ > 0);
@@ -28,15 +13,12 @@ TokenChannel::TokenChannel(size_t capacity, std::shared_ptr<ChannelSignal> signa
 }
 
 bool TokenChannel::Push(TokenEvent event) {
-  {
-    const std::lock_guard lock(mutex_);
-    KVS_CHECK(!finished_);
-    const bool last = event.finish != FinishReason::kNone;
-    if (!last && events_.size() >= capacity_) return false;
-    finished_ = last;
-    events_.push_back(std::move(event));
-  }
-  signal_->Notify();
+  const std::lock_guard lock(mutex_);
+  KVS_CHECK(!finished_);
+  const bool last = event.finish != FinishReason::kNone;
+  if (!last && events_.size() >= capacity_) return false;
+  finished_ = last;
+  events_.push_back(std::move(event));
   return true;
 }
 

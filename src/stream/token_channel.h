@@ -4,38 +4,25 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
-#include <condition_variable>
 #include <cstddef>
-#include <functional>
+#include <memory>
 #include <mutex>
 #include <vector>
 
 #include "kvserve/token_event.h"
+#include "stream/channel_signal.h"
 
 namespace kvs {
-
-// Lets one reader wait for several channels (n > 1, several prompts): channels that share a
-// signal wake the same waiter. Thread-safe.
-class ChannelSignal {
- public:
-  void Notify();
-  // Waits until Notify was called since the last return, or the time is over. False on timeout.
-  bool WaitFor(std::chrono::milliseconds timeout);
-
- private:
-  std::mutex mutex_;
-  std::condition_variable ready_;
-  bool signalled_ = false;  // guarded by mutex_
-};
 
 class TokenChannel {
  public:
   TokenChannel(size_t capacity, std::shared_ptr<ChannelSignal> signal);
 
   // Engine thread. False when the reader is `capacity` events behind: the engine then cancels the
-  // request. A last event (finish != kNone) is always taken; nothing may follow it.
+  // request. A last event (finish != kNone) is always taken; nothing may follow it. Wakes nobody:
+  // signal() is notified once for all the events of a step.
   bool Push(TokenEvent event);
+  const std::shared_ptr<ChannelSignal>& signal() const { return signal_; }
 
   // Reader thread. Moves what has arrived to the end of `out`; true once the last event is out.
   bool TakeAll(std::vector<TokenEvent>& out);

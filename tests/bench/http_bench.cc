@@ -107,6 +107,7 @@ class PushingEngine final : public EngineHandle {
         if (position + 1 == max_tokens_) event.finish = FinishReason::kLength;
         KVS_CHECK(channel->Push(std::move(event)));
       }
+      for (const auto& channel : channels_) channel->signal()->Notify();
     }
     cpu_time_ = CpuTimeOf(RUSAGE_THREAD);
   }

@@ -16,21 +16,6 @@ using nlohmann::json;
 using testing::FakeEngine;
 using testing::FakeTokenizer;
 
-class Sink final : public BodySink {
- public:
-  bool Write(std::string_view bytes) override {
-    if (writes_left == 0) return false;
-    --writes_left;
-    text += bytes;
-    return true;
-  }
-  bool ClientGone() override { return gone; }
-
-  std::string text;
-  int writes_left = 1 << 30;
-  bool gone = false;
-};
-
 class Completions : public ::testing::Test {
  protected:
   HttpResponse Answer(const std::string& body) {
@@ -49,11 +34,12 @@ class Completions : public ::testing::Test {
   // The chunks of a stream; a last "[DONE]" is checked and left out.
   std::vector<json> Chunks(const std::string& body, bool done = true) {
     const HttpResponse response = Answer(body);
-    EXPECT_TRUE(response.stream);
-    Sink sink;
-    EXPECT_TRUE(response.stream(sink));
+    EXPECT_NE(response.stream, nullptr);
+    std::string rest;
+    while (!response.stream->Advance(rest)) {
+      response.stream->signal().WaitFor(std::chrono::milliseconds(100));
+    }
     std::vector<json> chunks;
-    std::string rest = sink.text;
     for (size_t end = rest.find("\n\n"); end != std::string::npos; end = rest.find("\n\n")) {
       const std::string event = rest.substr(0, end);
       rest.erase(0, end + 2);
@@ -215,7 +201,7 @@ TEST_F(Completions, FullEngineIs503BeforeAnyStream) {
   engine_.full = true;
   const HttpResponse response = Answer(R"({"prompt":"a","stream":true})");
   EXPECT_EQ(response.status, 503);
-  EXPECT_FALSE(response.stream);
+  EXPECT_EQ(response.stream, nullptr);
   EXPECT_EQ(json::parse(response.body)["error"]["type"], "overloaded_error");
   const std::pair<std::string, std::string> retry("Retry-After", "1");
   EXPECT_NE(std::find(response.headers.begin(), response.headers.end(), retry),
@@ -240,15 +226,11 @@ TEST_F(Completions, ClientThatLeftCancelsWholeAnswer) {
 }
 
 TEST_F(Completions, ClientThatLeftCancelsStream) {
-  engine_.silent = true;
-  Sink gone;
-  gone.gone = true;
-  EXPECT_FALSE(Answer(R"({"prompt":"a","stream":true})").stream(gone));
-  engine_.silent = false;
   engine_.endless = true;
-  Sink broken;
-  broken.writes_left = 1;
-  EXPECT_FALSE(Answer(R"({"prompt":"a","stream":true,"max_tokens":200})").stream(broken));
+  const HttpResponse response = Answer(R"({"prompt":["a","b"],"stream":true,"max_tokens":200})");
+  std::string out;
+  EXPECT_FALSE(response.stream->Advance(out));
+  response.stream->Abandon();
   while (engine_.num_live() > 0) std::this_thread::yield();
   EXPECT_EQ(engine_.num_cancelled(), 2);
 }

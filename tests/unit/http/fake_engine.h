@@ -83,6 +83,12 @@ class FakeEngine final : public EngineHandle {
 
   // Whether the request has ended.
   bool StepOne(Live& live) {
+    const bool ended = PushNext(live);
+    live.channel->signal()->Notify();
+    return ended;
+  }
+
+  bool PushNext(Live& live) {
     TokenEvent event;
     if (live.channel->cancelled() || aborting_) {
       if (live.channel->cancelled()) ++num_cancelled_;
