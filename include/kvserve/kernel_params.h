@@ -57,9 +57,11 @@ struct LinearParams {
   bool out_is_f32;
 };
 
-// Rotates Q and K (the "rotate half" convention of Llama in Transformers: dim i pairs with
-// i + head_dim / 2), then writes K and V to their slots, encoded as the cache stores them
-// (round to nearest even, FP8 saturating, value / scale). Q is rotated in place, in float32.
+// Per head of Q, K and V, in this order and in float32: adds the bias (Q, K, V), normalizes
+// (Q and K, as AddRmsNorm over head_dim), rotates (Q and K, the "rotate half" convention of Llama
+// in Transformers: dim i pairs with i + head_dim / 2). Then writes K and V to their slots, encoded
+// as the cache stores them (round to nearest even, FP8 saturating, value / scale). Q is changed in
+// place; what K and V hold afterwards is of no meaning.
 struct RopeKvStoreParams {
   void* qkv;  // [num_tokens, (num_heads + 2 * num_kv_heads) * head_dim] act: Q, K, V
   const uint32_t* positions;   // [num_tokens]
@@ -69,18 +71,24 @@ struct RopeKvStoreParams {
   uint64_t* num_saturated;  // [1], host memory: += elements clipped to the largest FP8 code
   uint32_t num_tokens;
   uint32_t num_heads;
+  const float* qkv_bias = nullptr;  // [(num_heads + 2 * num_kv_heads) * head_dim], or null: none
+  const float* q_norm = nullptr;    // [head_dim] weights, or null: Q is not normalized
+  const float* k_norm = nullptr;    // [head_dim] weights, or null: K is not normalized
+  float norm_eps = 0.0f;            // of q_norm and k_norm
 };
 
-// Causal attention of each new token over all earlier positions of its sequence and itself, read
-// from the paged cache and dequantized on read: softmax(q k^T * sm_scale) v. Cold prefill, chunk,
-// cache hit and decode are this one op. A row's result depends on its query, its position and the
-// cached K/V alone: partial softmax states are formed over fixed position ranges and merged in
-// order.
+// Causal attention of each new token over all earlier positions of its sequence and itself, or the
+// last `window` of these, read from the paged cache and dequantized on read:
+// softmax(q k^T * sm_scale) v. Cold prefill, chunk, cache hit and decode are this one op. A row's
+// result depends on its query, its position and the cached K/V alone: partial softmax states are
+// formed over fixed position ranges and merged in order.
 struct PagedAttentionParams {
   const void* qkv;  // as RopeKvStoreParams::qkv, after it; only Q is read
   void* out;        // [num_tokens, num_heads * head_dim] act
   KvView kv;
-  const BlockId* block_tables;      // [num_seqs, max_blocks_per_seq]
+  // [num_seqs, max_blocks_per_seq]. A block that lies before the window of every new token may be
+  // given as the null block, which holds finite values.
+  const BlockId* block_tables;
   const uint32_t* query_start_loc;  // [num_seqs + 1] prefix sums of new tokens
   const uint32_t* seq_lens;         // [num_seqs] positions to attend to, new ones included
   uint32_t num_seqs;
@@ -88,7 +96,9 @@ struct PagedAttentionParams {
   uint32_t num_heads;
   uint32_t max_blocks_per_seq;
   float sm_scale;  // 1 / sqrt(head_dim) unless the model says otherwise
-  uint32_t window = 0;  // TEMP
+  // 0: none. Else a query at position p attends to positions [p - window + 1, p], as the sliding
+  // window of Mistral in Transformers.
+  uint32_t window = 0;
 };
 
 // out = silu(gate) * up, silu(x) = x / (1 + exp(-x)).

@@ -12,16 +12,21 @@
 
 namespace kvs {
 
-// Rotary embedding. `kLlama3` is the wavelength-dependent scaling of Llama 3.1 (Hugging Face
-// Transformers, modeling_rope_utils.py, _compute_llama3_parameters).
+// Rotary embedding. How a scaling changes the frequencies is as modeling_rope_utils.py of Hugging
+// Face Transformers has it: `kLlama3` by wavelength (Llama 3.1), `kYarn` by a ramp over the dims
+// (Peng et al. 2023).
 struct RopeConfig {
-  enum class Scaling : uint8_t { kNone, kLlama3 };
+  enum class Scaling : uint8_t { kNone, kLinear, kLlama3, kYarn };
   double theta = 10000.0;
   Scaling scaling = Scaling::kNone;
-  double factor = 1.0;
-  double low_freq_factor = 1.0;
-  double high_freq_factor = 1.0;
-  uint32_t original_max_position_embeddings = 0;
+  double factor = 1.0;                            // of positions beyond the original ones
+  uint32_t original_max_position_embeddings = 0;  // kLlama3, kYarn
+  double low_freq_factor = 1.0;                   // kLlama3
+  double high_freq_factor = 1.0;                  // kLlama3
+  double beta_fast = 32.0;                        // kYarn: turns above which a dim is kept
+  double beta_slow = 1.0;                         // kYarn: turns below which it is slowed
+  bool truncate = true;                           // kYarn: the ramp begins and ends at whole dims
+  double attention_factor = 1.0;                  // multiplies every cosine and sine
 };
 
 struct ModelConfig {

@@ -26,6 +26,11 @@ void FillTable(float (*decode)(uint8_t), Fp8Table* table) {
   }
 }
 
+// The first range of which the row at `position` sees something.
+uint32_t FirstRange(uint32_t position, uint32_t window) {
+  return window == 0 || position < window ? 0 : (position - window + 1) / kRangePositions;
+}
+
 uint32_t TokensPerTile(uint32_t group_size) { return std::max(1u, kMaxQueryRows / group_size); }
 
 }  // namespace
@@ -83,18 +88,18 @@ Result<void> AttentionOp::Reserve(const BackendLimits& limits, uint32_t num_thre
 
 void AttentionOp::PlanTile(const Unit& tile, uint32_t num_heads, uint32_t max_ranges) {
   const uint32_t group_rows = tile.num_tokens * num_heads;  // rows of all KV heads
-  const size_t partial_rows = size_t{group_rows} * tile.num_ranges;
+  const size_t partial_rows = size_t{group_rows} * tile.num_ranges();
   Unit unit = tile;
-  if (tile.num_ranges <= max_ranges || partials_used_ + partial_rows > partials_capacity_) {
+  if (tile.num_ranges() <= max_ranges || partials_used_ + partial_rows > partials_capacity_) {
     units_.push_back(unit);
     return;
   }
   unit.partials = partials_used_;
   partials_used_ += partial_rows;
   split_tiles_.push_back(unit);
-  for (uint32_t range = 0; range < tile.num_ranges; range += max_ranges) {
+  for (uint32_t range = tile.tile_first_range; range < tile.tile_end_range; range += max_ranges) {
     unit.first_range = range;
-    unit.end_range = std::min(range + max_ranges, tile.num_ranges);
+    unit.end_range = std::min(range + max_ranges, tile.tile_end_range);
     units_.push_back(unit);
   }
 }
@@ -113,19 +118,20 @@ void AttentionOp::PlanUnits(const PagedAttentionParams& params, uint32_t num_thr
       for (uint32_t index = DivUp(num_new, per_tile); index-- > 0;) {
         const uint32_t first = index * per_tile;
         const uint32_t count = std::min(per_tile, num_new - first);
-        const uint32_t num_ranges = DivUp(first_position + first + count, kRangePositions);
-        fn(Unit{seq, first, count, 0, num_ranges, num_ranges, 0});
+        const uint32_t begin = FirstRange(first_position + first, params.window);
+        const uint32_t end = DivUp(first_position + first + count, kRangePositions);
+        fn(Unit{seq, first, count, begin, end, begin, end, 0});
       }
     }
   };
   uint64_t total_ranges = 0;
   for_each_tile(
-      [&](const Unit& tile) { total_ranges += uint64_t{tile.num_ranges} * num_kv_heads; });
+      [&](const Unit& tile) { total_ranges += uint64_t{tile.num_ranges()} * num_kv_heads; });
   const auto max_ranges =
       static_cast<uint32_t>(std::max<uint64_t>(1, total_ranges / (num_threads * kUnitsPerThread)));
   for_each_tile([&](const Unit& tile) {
     // One thread gains nothing from a split.
-    PlanTile(tile, params.num_heads, num_threads == 1 ? tile.num_ranges : max_ranges);
+    PlanTile(tile, params.num_heads, num_threads == 1 ? tile.num_ranges() : max_ranges);
   });
 }
 
@@ -154,12 +160,13 @@ QueryTile AttentionOp::MakeTile(const PagedAttentionParams& params, const Unit& 
       .first_position = params.seq_lens[unit.seq] - num_new + unit.first_token,
       .num_tokens = unit.num_tokens,
       .scale = params.sm_scale * params.kv.k_scale[kv_head],
+      .window = params.window,
   };
 }
 
 float* AttentionOp::Partial(const QueryTile& tile, const Unit& unit, uint32_t kv_head,
                             uint32_t range) const {
-  const size_t index = size_t{kv_head} * unit.num_ranges + range;
+  const size_t index = size_t{kv_head} * unit.num_ranges() + (range - unit.tile_first_range);
   return partials_ + (unit.partials + index * tile.num_rows()) * StateStride(tile.head_dim);
 }
 
@@ -175,6 +182,15 @@ void AttentionOp::Finish(const PagedAttentionParams& params, const Unit& unit,
   }
 }
 
+void AttentionOp::Absorb(const QueryTile& tile, uint32_t range, const float* partial,
+                         float* state) const {
+  const size_t stride = StateStride(tile.head_dim);
+  const uint32_t fresh_row = tile.FreshRow(range);
+  kernels_.merge(state, partial, tile.FirstRow(range), fresh_row, tile.head_dim);
+  std::copy(partial + fresh_row * stride, partial + tile.EndRow(range) * stride,
+            state + fresh_row * stride);
+}
+
 void AttentionOp::RunUnit(const PagedAttentionParams& params, const Unit& unit, uint32_t kv_head,
                           const AttentionScratch& scratch) {
   const QueryTile tile = MakeTile(params, unit, kv_head);
@@ -182,12 +198,11 @@ void AttentionOp::RunUnit(const PagedAttentionParams& params, const Unit& unit, 
   for (uint32_t range = unit.first_range; range < unit.end_range; ++range) {
     if (unit.split()) {
       kernels_.attend(tile, range, scratch, Partial(tile, unit, kv_head, range));
-    } else if (range == 0) {
+    } else if (tile.FreshRow(range) == tile.FirstRow(range)) {
       kernels_.attend(tile, range, scratch, scratch.state);
     } else {
       kernels_.attend(tile, range, scratch, scratch.partial);
-      kernels_.merge(scratch.state, scratch.partial, tile.FirstRow(range), tile.num_rows(),
-                     tile.head_dim);
+      Absorb(tile, range, scratch.partial, scratch.state);
     }
   }
   if (!unit.split()) Finish(params, unit, tile, kv_head, scratch.state);
@@ -196,11 +211,8 @@ void AttentionOp::RunUnit(const PagedAttentionParams& params, const Unit& unit, 
 void AttentionOp::MergeSplitTile(const PagedAttentionParams& params, const Unit& unit,
                                  uint32_t kv_head, const AttentionScratch& scratch) {
   const QueryTile tile = MakeTile(params, unit, kv_head);
-  const size_t count = tile.num_rows() * StateStride(tile.head_dim);
-  std::copy_n(Partial(tile, unit, kv_head, 0), count, scratch.state);
-  for (uint32_t range = 1; range < unit.num_ranges; ++range) {
-    kernels_.merge(scratch.state, Partial(tile, unit, kv_head, range), tile.FirstRow(range),
-                   tile.num_rows(), tile.head_dim);
+  for (uint32_t range = unit.tile_first_range; range < unit.tile_end_range; ++range) {
+    Absorb(tile, range, Partial(tile, unit, kv_head, range), scratch.state);
   }
   Finish(params, unit, tile, kv_head, scratch.state);
 }

@@ -4,8 +4,9 @@
 // took all of them or several tasks took some each.
 //
 // Why a row's bits do not depend on its company: ranges and the tiles within them lie at absolute
-// positions, every element of Q K^T and P V is summed in one order (tile.inl), and a position that
-// a row may not see enters with probability exactly 0 against a finite or zeroed value.
+// positions, every element of Q K^T and P V is summed in one order (tile.inl), a position that a
+// row may not see enters with probability exactly 0 against a finite or zeroed value, and a range
+// of which a row sees nothing does not enter its state at all.
 #pragma once
 
 #include <cstddef>
@@ -57,15 +58,31 @@ struct QueryTile {
   uint32_t group_size;
   uint32_t first_position;  // of the first token
   uint32_t num_tokens;
-  float scale;  // of a score: sm_scale * k_scale; > 0
+  float scale;      // of a score: sm_scale * k_scale; > 0
+  uint32_t window;  // positions that a row sees, its own included; 0: all up to its own
 
   uint32_t num_rows() const { return num_tokens * group_size; }
   uint32_t end_position() const { return first_position + num_tokens; }
-  // The first row that sees any position of `range`.
-  uint32_t FirstRow(uint32_t range) const {
-    const uint32_t start = range * kRangePositions;
-    return start > first_position ? (start - first_position) * group_size : 0;
+  uint32_t PositionOf(uint32_t row) const { return first_position + row / group_size; }
+  // The first row at `position` or later.
+  uint32_t RowAt(uint64_t position) const {
+    if (position <= first_position) return 0;
+    return position >= end_position()
+               ? num_rows()
+               : (static_cast<uint32_t>(position) - first_position) * group_size;
   }
+  // The first position that the row at `position` sees.
+  uint32_t FirstSeen(uint32_t position) const {
+    return window == 0 || position < window ? 0 : position - window + 1;
+  }
+  // Rows [FirstRow, EndRow) see some position of `range`. Of these, [FirstRow, FreshRow) have seen
+  // earlier ranges, and [FreshRow, EndRow) see nothing before it.
+  uint32_t FirstRow(uint32_t range) const { return RowAt(uint64_t{range} * kRangePositions); }
+  uint32_t FreshRow(uint32_t range) const {
+    if (range == 0) return 0;
+    return window == 0 ? num_rows() : RowAt(uint64_t{range} * kRangePositions + window - 1);
+  }
+  uint32_t EndRow(uint32_t range) const { return FreshRow(range + 1); }
 };
 
 // Memory of one thread; its contents are of no meaning between calls of `attend` but for `q`.
@@ -81,11 +98,12 @@ struct AttentionScratch {
 struct AttentionKernels {
   // Rewrites the tile's queries into scratch.q, in the format `attend` reads.
   void (*pack_queries)(const QueryTile& tile, const AttentionScratch& scratch);
-  // Partial states over the range's positions, for rows [tile.FirstRow(range), num_rows).
+  // Partial states over the range's positions, for rows [tile.FirstRow(range),
+  // tile.EndRow(range)).
   void (*attend)(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
                  float* partial);
-  // state = merge(state, partial) for rows [first_row, num_rows).
-  void (*merge)(float* state, const float* partial, uint32_t first_row, uint32_t num_rows,
+  // state = merge(state, partial) for rows [first_row, end_row).
+  void (*merge)(float* state, const float* partial, uint32_t first_row, uint32_t end_row,
                 uint32_t head_dim);
   // out[head_dim] = the state's normalized sum times v_scale.
   void (*finish)(const float* state, uint32_t head_dim, float v_scale, float* out);
@@ -107,15 +125,19 @@ class AttentionOp {
     uint32_t num_tokens;
     uint32_t first_range;
     uint32_t end_range;
-    uint32_t num_ranges;  // of the tile; the unit has all of them unless the tile is split
-    size_t partials;      // index of the tile's first partial row, for a split tile
-    bool split() const { return end_range - first_range < num_ranges; }
+    uint32_t tile_first_range;  // of the tile; the unit has all of them unless the tile is split
+    uint32_t tile_end_range;
+    size_t partials;  // index of the tile's first partial row, for a split tile
+    uint32_t num_ranges() const { return tile_end_range - tile_first_range; }
+    bool split() const { return end_range - first_range < num_ranges(); }
   };
 
   void PlanUnits(const PagedAttentionParams& params, uint32_t num_threads);
   void PlanTile(const Unit& tile, uint32_t num_heads, uint32_t max_ranges);
   QueryTile MakeTile(const PagedAttentionParams& params, const Unit& unit, uint32_t kv_head) const;
   float* Partial(const QueryTile& tile, const Unit& unit, uint32_t kv_head, uint32_t range) const;
+  // Takes the partial states of one range into the tile's states.
+  void Absorb(const QueryTile& tile, uint32_t range, const float* partial, float* state) const;
   void RunUnit(const PagedAttentionParams& params, const Unit& unit, uint32_t kv_head,
                const AttentionScratch& scratch);
   void MergeSplitTile(const PagedAttentionParams& params, const Unit& unit, uint32_t kv_head,

@@ -22,11 +22,21 @@ inline const uint8_t* KeyAt(const QueryTile& tile, uint32_t position) {
 
 inline constexpr uint32_t kGroup = 16;  // positions that surely lie in one block
 
-// Up to kTilePositions positions of a range [start, end), from `first` on.
+// The rows of a query tile that see something of a range, and the positions [start, end) of the
+// range that one of them sees; start is a multiple of kTilePositions.
+struct RangePart {
+  uint32_t first_row;
+  uint32_t end_row;
+  uint32_t range_start;  // scores are indexed from here
+  uint32_t start;
+  uint32_t end;
+};
+
+// Up to kTilePositions positions of a part, from `first` on.
 struct PositionTile {
   uint32_t first;
   uint32_t valid;
-  uint32_t start;
+  uint32_t start;  // of the part
   uint32_t end;
 };
 
@@ -46,7 +56,8 @@ inline const uint8_t* AheadOfValues(const QueryTile& tile, const PositionTile& a
   if (position + kTilePositions < at.end) {
     return KeyAt(tile, position + kTilePositions) + tile.v_bytes;
   }
-  const uint32_t next_range = at.start + kRangePositions + position % kTilePositions;
+  const uint32_t next_range =
+      (position / kRangePositions + 1) * kRangePositions + position % kTilePositions;
   return KeyAt(tile, Min(next_range, tile.end_position() - 1));
 }
 
@@ -63,19 +74,19 @@ void PackQueries(const QueryTile& tile, const AttentionScratch& scratch) {
   }
 }
 
-// Calls fn(first_row, num_rows) for groups of rows of which at least one sees `position`.
+// Calls fn(first_row, num_rows) for groups of rows of which at least one stands at `position` or
+// later.
 template <class Fn>
-void ForEachRowTile(const QueryTile& tile, uint32_t first_row, uint32_t position, const Fn& fn) {
-  for (uint32_t row = first_row; row < tile.num_rows(); row += Vec::kTileRows) {
-    const uint32_t count = Min(Vec::kTileRows, tile.num_rows() - row);
-    const uint32_t last_position = tile.first_position + (row + count - 1) / tile.group_size;
-    if (last_position >= position) fn(row, count);
+void ForEachRowTile(const QueryTile& tile, const RangePart& part, uint32_t position, const Fn& fn) {
+  for (uint32_t row = part.first_row; row < part.end_row; row += Vec::kTileRows) {
+    const uint32_t count = Min(Vec::kTileRows, part.end_row - row);
+    if (tile.PositionOf(row + count - 1) >= position) fn(row, count);
   }
 }
 
 // scores[row][position - range start] = q . k, unscaled, for one tile of keys.
 template <class Format>
-void ScoreTile(const QueryTile& tile, const PositionTile& at, uint32_t first_row,
+void ScoreTile(const QueryTile& tile, const RangePart& part, const PositionTile& at,
                const AttentionScratch& scratch) {
   using Op = typename Format::ScoreOp;
   const size_t element = SizeOf(tile.dtype);
@@ -88,32 +99,33 @@ void ScoreTile(const QueryTile& tile, const PositionTile& at, uint32_t first_row
     const uint32_t dims = RoundUp(Min(kQueryBlockDims, tile.head_dim - dim), Format::kDimUnit);
     const size_t q_row = size_t{dim / kQueryBlockDims} * kMaxQueryRows;
     const size_t ahead = dim * kGroup * element;
-    ForEachRowTile(tile, first_row, at.first, [&](uint32_t row, uint32_t count) {
+    ForEachRowTile(tile, part, at.first, [&](uint32_t row, uint32_t count) {
       Tile<Op>(count, {.a = reinterpret_cast<const typename Op::A*>(
                            scratch.q + (q_row + row) * Format::kQueryStride),
                        .b = reinterpret_cast<const typename Op::B*>(scratch.keys) +
                             dim / Op::kKPerStep * kTilePositions,
                        .c = reinterpret_cast<float*>(scratch.scores + row * kScoreRowBytes) +
-                            (at.first - at.start),
+                            (at.first - part.range_start),
                        .c_stride = kScoreRowBytes / sizeof(float),
                        .steps = static_cast<uint32_t>(dims / Op::kKPerStep),
                        .cols = kTilePositions,
                        .accumulate = dim > 0,
                        .ahead = {values[0] + ahead, values[1] + ahead, values[2] + ahead,
                                  values[3] + ahead},
-                       .ahead_stride = row == first_row ? 2 * kGroup * element : 0});
+                       .ahead_stride = row == part.first_row ? 2 * kGroup * element : 0});
     });
   }
 }
 
-// Turns the first n scores of a row into probabilities relative to their largest, in place, and
-// those up to `padded` into zeros.
+// Turns the scores [begin, end) of a row into probabilities relative to their largest, in place,
+// and those before and up to `padded` into zeros.
 template <class Format>
-void SoftmaxRow(uint8_t* row, uint32_t n, uint32_t padded, float scale, float* largest,
-                float* sum) {
+void SoftmaxRow(uint8_t* row, uint32_t begin, uint32_t end, uint32_t padded, float scale,
+                float* largest, float* sum) {
   auto* scores = reinterpret_cast<float*>(row);
-  const uint32_t chunks_end = RoundUp(n, Format::kChunk);
-  for (uint32_t i = n; i < chunks_end; ++i) scores[i] = -__builtin_inff();
+  const uint32_t chunks_end = RoundUp(end, Format::kChunk);
+  for (uint32_t i = 0; i < begin; ++i) scores[i] = -__builtin_inff();
+  for (uint32_t i = end; i < chunks_end; ++i) scores[i] = -__builtin_inff();
   Vec::Float max = Vec::Load(scores);
   for (uint32_t i = Vec::kWidth; i < chunks_end; i += Vec::kWidth) {
     max = Vec::Max(max, Vec::Load(scores + i));
@@ -130,17 +142,17 @@ void SoftmaxRow(uint8_t* row, uint32_t n, uint32_t padded, float scale, float* l
 
 // state[row] += probabilities . values, for one tile of values.
 template <class Format>
-void WeighTile(const QueryTile& tile, const PositionTile& at, uint32_t first_row,
+void WeighTile(const QueryTile& tile, const RangePart& part, const PositionTile& at,
                const AttentionScratch& scratch, float* state) {
   using Op = typename Format::ValueOp;
   const size_t stride = StateStride(tile.head_dim);
   Format::PackValues(tile, at, scratch.values);
   const auto steps = static_cast<uint32_t>((at.valid + Op::kKPerStep - 1) / Op::kKPerStep);
   for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
-    ForEachRowTile(tile, first_row, at.first, [&](uint32_t row, uint32_t count) {
+    ForEachRowTile(tile, part, at.first, [&](uint32_t row, uint32_t count) {
       Tile<Op>(count, {.a = reinterpret_cast<const typename Op::A*>(scratch.scores +
                                                                     row * kScoreRowBytes) +
-                            (at.first - at.start) / Op::kKPerStep,
+                            (at.first - part.range_start) / Op::kKPerStep,
                        .b = reinterpret_cast<const typename Op::B*>(scratch.values) +
                             size_t{dim} * (kTilePositions / Op::kKPerStep),
                        .c = state + row * stride + dim,
@@ -160,31 +172,44 @@ void ForEachPositionTile(uint32_t start, uint32_t end, const Fn& fn) {
   }
 }
 
+inline RangePart PartOf(const QueryTile& tile, uint32_t range) {
+  const uint32_t range_start = range * kRangePositions;
+  const uint32_t first_row = tile.FirstRow(range);
+  const uint32_t first_seen = tile.FirstSeen(tile.PositionOf(first_row));
+  return {.first_row = first_row,
+          .end_row = tile.EndRow(range),
+          .range_start = range_start,
+          .start =
+              first_seen > range_start ? first_seen / kTilePositions * kTilePositions : range_start,
+          .end = Min(range_start + kRangePositions, tile.end_position())};
+}
+
 template <class Format>
 void AttendRange(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
                  float* state) {
-  const uint32_t start = range * kRangePositions;
-  const uint32_t end = Min(start + kRangePositions, tile.end_position());
-  const uint32_t first_row = tile.FirstRow(range);
-  ForEachPositionTile(
-      start, end, [&](const PositionTile& at) { ScoreTile<Format>(tile, at, first_row, scratch); });
-  const uint32_t padded = RoundUp(end - start, kTilePositions);
+  const RangePart part = PartOf(tile, range);
+  ForEachPositionTile(part.start, part.end,
+                      [&](const PositionTile& at) { ScoreTile<Format>(tile, part, at, scratch); });
+  const uint32_t padded = RoundUp(part.end - part.range_start, kTilePositions);
   float* const sums = state + PaddedDim(tile.head_dim);
-  for (uint32_t row = first_row; row < tile.num_rows(); ++row) {
-    const uint32_t position = tile.first_position + row / tile.group_size;
+  for (uint32_t row = part.first_row; row < part.end_row; ++row) {
+    const uint32_t position = tile.PositionOf(row);
+    const uint32_t first_seen = tile.FirstSeen(position);
     float* const row_sums = sums + row * StateStride(tile.head_dim);
-    SoftmaxRow<Format>(scratch.scores + row * kScoreRowBytes, Min(end, position + 1) - start,
-                       padded, tile.scale, &row_sums[0], &row_sums[1]);
+    SoftmaxRow<Format>(scratch.scores + row * kScoreRowBytes,
+                       first_seen > part.range_start ? first_seen - part.range_start : 0,
+                       Min(part.end, position + 1) - part.range_start, padded, tile.scale,
+                       &row_sums[0], &row_sums[1]);
   }
-  ForEachPositionTile(start, end, [&](const PositionTile& at) {
-    WeighTile<Format>(tile, at, first_row, scratch, state);
+  ForEachPositionTile(part.start, part.end, [&](const PositionTile& at) {
+    WeighTile<Format>(tile, part, at, scratch, state);
   });
 }
 
-inline void MergeStates(float* state, const float* partial, uint32_t first_row, uint32_t num_rows,
+inline void MergeStates(float* state, const float* partial, uint32_t first_row, uint32_t end_row,
                         uint32_t head_dim) {
   const uint32_t padded_dim = PaddedDim(head_dim);
-  for (uint32_t row = first_row; row < num_rows; ++row) {
+  for (uint32_t row = first_row; row < end_row; ++row) {
     float* const a = state + row * StateStride(head_dim);
     const float* const b = partial + row * StateStride(head_dim);
     const float largest_a = a[padded_dim];

@@ -12,7 +12,7 @@
 namespace kvs::cpu {
 
 struct RowwiseKernels {
-  // One row of AddRmsNorm; x may be null.
+  // One row of AddRmsNorm; x may be null, and out may be residual.
   void (*add_rms_norm)(float* residual, const float* x, const float* weight, float* out,
                        uint32_t dim, float eps);
   // out[i] = silu(gate[i]) * up[i].
@@ -33,6 +33,11 @@ class RowwiseOps {
   void RopeKvStore(const RopeKvStoreParams& params, ThreadPool& pool) const;
 
  private:
+  // Bias, norm and rotation of one token's Q, K and V.
+  void PrepareHeads(const RopeKvStoreParams& params, size_t token, float* row) const;
+  // Returns how many elements were clipped.
+  uint64_t StoreKv(const RopeKvStoreParams& params, size_t token, const float* row) const;
+
   const RowwiseKernels& kernels_;
 };
 

@@ -13,6 +13,7 @@ struct Case {
   uint32_t num_kv_heads = 2;
   uint32_t group_size = 4;
   uint32_t block_size = 16;
+  uint32_t window = 0;
 };
 
 // Sequences in one paged cache, every token's Q, K and V decided by its sequence and position, so
@@ -82,7 +83,8 @@ class Problem {
       const uint32_t first = (*done)[seq];
       const auto begin = tokens_[seq].begin() + static_cast<ptrdiff_t>(first * RowLen());
       qkv.insert(qkv.end(), begin, begin + static_cast<ptrdiff_t>(count * RowLen()));
-      const BlockId* table = &tables_[seq * max_blocks_];
+      BlockId* table = &tables_[seq * max_blocks_];
+      ReleaseBlocksBefore(first, table);
       for (uint32_t p = first; p < first + count; ++p) {
         slots.push_back(
             SlotOf(table[p / case_.block_size], p % case_.block_size, case_.block_size));
@@ -100,7 +102,7 @@ class Problem {
     std::vector<float> out(num_tokens * OutLen(), -1.0f);
     backend.PagedAttention({qkv.data(), out.data(), view, tables.data(), starts.data(),
                             seq_lens.data(), static_cast<uint32_t>(seqs.size()), num_tokens,
-                            num_heads(), max_blocks_, SmScale()});
+                            num_heads(), max_blocks_, SmScale(), case_.window});
     for (size_t i = 0; i < seqs.size(); ++i) {
       auto& to = (*outs)[seqs[i]];
       to.insert(to.end(), out.begin() + static_cast<ptrdiff_t>(starts[i] * OutLen()),
@@ -114,7 +116,9 @@ class Problem {
   }
   template <class ChunkOf>
   std::vector<std::vector<float>> RunInChunks(Backend& backend, const ChunkOf& chunk_of) {
+    const std::vector<BlockId> whole_tables = tables_;
     std::fill(cache_.begin(), cache_.end(), uint8_t{0xff});
+    std::fill_n(cache_.begin(), layout_.LayerBlockBytes(), uint8_t{0});  // the null block
     std::vector<std::vector<float>> outs(lengths_.size());
     std::vector<uint32_t> done(lengths_.size(), 0);
     for (uint32_t step = 0; done != lengths_; ++step) {
@@ -122,6 +126,7 @@ class Problem {
       for (size_t seq = 0; seq < lengths_.size(); ++seq) counts.push_back(chunk_of(seq, step));
       Step(backend, counts, &outs, &done);
     }
+    tables_ = whole_tables;
     return outs;
   }
 
@@ -140,14 +145,15 @@ class Problem {
           const double value = At(seq, p, head, i);
           q.push_back(Bf16Math(set) ? naive::RoundTo(value, DType::kBf16) : value);
         }
-        for (uint32_t other = 0; other <= p; ++other) {
+        const uint32_t first = case_.window == 0 || p < case_.window ? 0 : p - case_.window + 1;
+        for (uint32_t other = first; other <= p; ++other) {
           for (uint32_t i = 0; i < dim; ++i) {
             keys.push_back(Stored(At(seq, other, num_heads() + kv_head, i), k_scale_[kv_head]));
             values.push_back(Stored(At(seq, other, num_heads() + case_.num_kv_heads + kv_head, i),
                                     v_scale_[kv_head]));
           }
         }
-        const auto row = naive::Attention(q, keys, values, p + 1, SmScale());
+        const auto row = naive::Attention(q, keys, values, p + 1 - first, SmScale());
         want.insert(want.end(), row.begin(), row.end());
         const size_t at = p * OutLen() + size_t{head} * dim;
         got.insert(got.end(), out.begin() + static_cast<ptrdiff_t>(at),
@@ -164,6 +170,18 @@ class Problem {
   double Tolerance(const std::string& set) const { return Bf16Math(set) ? 2e-2 : 1e-4; }
 
  private:
+  // Blocks that no query from `position` on sees become the null block, and what they held stale.
+  void ReleaseBlocksBefore(uint32_t position, BlockId* table) {
+    if (case_.window == 0 || position < case_.window) return;
+    const uint32_t first_seen = position - case_.window + 1;
+    for (uint32_t b = 0; (b + 1) * case_.block_size <= first_seen; ++b) {
+      if (table[b] == kNullBlock) continue;
+      std::fill_n(cache_.begin() +
+                      static_cast<ptrdiff_t>(layout_.KOffset(table[b], 0) * SizeOf(case_.dtype)),
+                  layout_.LayerBlockBytes(), uint8_t{0xff});
+      table[b] = kNullBlock;
+    }
+  }
   float SmScale() const { return 1.0f / std::sqrt(static_cast<float>(case_.head_dim)); }
   double At(size_t seq, uint32_t position, uint32_t head, uint32_t i) const {
     return tokens_[seq][position * RowLen() + size_t{head} * case_.head_dim + i];
@@ -195,7 +213,8 @@ void ExpectMatches(const std::string& set, const Case& c, const std::vector<uint
   for (size_t seq = 0; seq < lengths.size(); ++seq) {
     EXPECT_LT(problem.Error(set, outs[seq], seq, stride), problem.Tolerance(set))
         << set << " " << ToString(c.dtype) << " head_dim=" << c.head_dim
-        << " group=" << c.group_size << " block=" << c.block_size << " length=" << lengths[seq];
+        << " group=" << c.group_size << " block=" << c.block_size << " window=" << c.window
+        << " length=" << lengths[seq];
   }
 }
 
@@ -231,38 +250,68 @@ TEST(Attention, MatchesReferenceBeyondOneRange) {
   }
 }
 
+// Runs the same sequences in several ways, on 1 to 3 threads, and expects the same bits.
+void ExpectSameBitsHoweverRun(const std::string& set, const Case& c,
+                              const std::vector<uint32_t>& lengths) {
+  Problem problem(c, lengths);
+  auto backend = MakeBackend(set, 1);
+  ASSERT_TRUE(backend->Reserve(problem.Limits()));
+  const auto whole = problem.RunInChunks(*backend, UINT32_MAX);
+  const auto expect_same = [&](const std::vector<std::vector<float>>& outs,
+                               const std::string& what) {
+    for (size_t seq = 0; seq < lengths.size(); ++seq) {
+      ASSERT_EQ(outs[seq].size(), whole[seq].size());
+      EXPECT_TRUE(SameBits(outs[seq].data(), whole[seq].data(), outs[seq].size()))
+          << set << " " << ToString(c.dtype) << " window " << c.window << " " << what
+          << " sequence " << seq;
+    }
+  };
+  for (uint32_t num_threads = 1; num_threads <= 3; ++num_threads) {
+    auto other = MakeBackend(set, num_threads);
+    ASSERT_TRUE(other->Reserve(problem.Limits()));
+    expect_same(problem.RunInChunks(*other, 1u), "token by token");
+    Random random(num_threads);
+    expect_same(problem.RunInChunks(*other, [&](size_t, uint32_t) { return random.Below(150); }),
+                "ragged chunks");
+    expect_same(problem.RunInChunks(*other, UINT32_MAX), "whole");
+    // One sequence at a time.
+    expect_same(problem.RunInChunks(*other,
+                                    [&](size_t seq, uint32_t step) {
+                                      return step % lengths.size() == seq ? UINT32_MAX : 0;
+                                    }),
+                "alone");
+  }
+}
+
 TEST(Attention, RowDoesNotDependOnChunksCompanyNorThreads) {
-  const std::vector<uint32_t> lengths = {600, 1, 65, 1030};
   for (const std::string& set : InstructionSets()) {
     for (const KvCacheDType dtype : kKvDTypes) {
-      const Case c{.dtype = dtype, .num_kv_heads = 1, .group_size = 2};
-      Problem problem(c, lengths);
-      auto backend = MakeBackend(set, 1);
-      ASSERT_TRUE(backend->Reserve(problem.Limits()));
-      const auto whole = problem.RunInChunks(*backend, UINT32_MAX);
-      const auto expect_same = [&](const std::vector<std::vector<float>>& outs,
-                                   const std::string& what) {
-        for (size_t seq = 0; seq < lengths.size(); ++seq) {
-          ASSERT_EQ(outs[seq].size(), whole[seq].size());
-          EXPECT_TRUE(SameBits(outs[seq].data(), whole[seq].data(), outs[seq].size()))
-              << set << " " << ToString(dtype) << " " << what << " sequence " << seq;
-        }
-      };
-      for (uint32_t num_threads = 1; num_threads <= 3; ++num_threads) {
-        auto other = MakeBackend(set, num_threads);
-        ASSERT_TRUE(other->Reserve(problem.Limits()));
-        expect_same(problem.RunInChunks(*other, 1u), "token by token");
-        Random random(num_threads);
-        expect_same(
-            problem.RunInChunks(*other, [&](size_t, uint32_t) { return random.Below(150); }),
-            "ragged chunks");
-        expect_same(problem.RunInChunks(*other, UINT32_MAX), "whole");
-        // One sequence at a time.
-        expect_same(problem.RunInChunks(*other,
-                                        [&](size_t seq, uint32_t step) {
-                                          return step % lengths.size() == seq ? UINT32_MAX : 0;
-                                        }),
-                    "alone");
+      ExpectSameBitsHoweverRun(set, {.dtype = dtype, .num_kv_heads = 1, .group_size = 2},
+                               {600, 1, 65, 1030});
+    }
+  }
+}
+
+// Windows within a tile, across a range, and at its borders. Blocks that left the window are stale
+// and stand as the null block in the table.
+TEST(AttentionWindow, MatchesReferenceForEveryDtype) {
+  for (const std::string& set : InstructionSets()) {
+    for (const KvCacheDType dtype : kKvDTypes) {
+      for (const uint32_t window : {1u, 2u, 17u, 64u, 100u, 511u, 512u, 513u, 5000u}) {
+        ExpectMatches(set, {.dtype = dtype, .num_kv_heads = 1, .group_size = 3, .window = window},
+                      {1100, 513, 300, 1}, 171);
+      }
+    }
+  }
+}
+
+TEST(AttentionWindow, RowDoesNotDependOnChunksCompanyNorThreads) {
+  for (const std::string& set : InstructionSets()) {
+    for (const KvCacheDType dtype :
+         {KvCacheDType::kBf16, KvCacheDType::kF32, KvCacheDType::kF8E4M3}) {
+      for (const uint32_t window : {5u, 512u, 530u}) {
+        const Case c{.dtype = dtype, .num_kv_heads = 1, .group_size = 2, .window = window};
+        ExpectSameBitsHoweverRun(set, c, {600, 1, 65, 1150});
       }
     }
   }

@@ -162,6 +162,92 @@ TEST(RopeKvStore, RotatesAndStoresTheSameBitsOnEveryInstructionSet) {
   }
 }
 
+// Bias, norm and rotation of one head in float64.
+std::vector<double> PreparedHead(const float* x, const float* bias, const float* norm,
+                                 const float* cos_sin, uint32_t dim, double eps) {
+  std::vector<double> head(x, x + dim);
+  for (uint32_t i = 0; i < dim && bias != nullptr; ++i) head[i] += bias[i];
+  if (norm != nullptr) head = naive::AddRmsNorm(&head, {}, {norm, dim}, 1, eps);
+  if (cos_sin == nullptr) return head;
+  std::vector<double> out(dim);
+  for (uint32_t i = 0; i < dim / 2; ++i) {
+    const double a = head[i], b = head[i + dim / 2], c = cos_sin[i], s = cos_sin[i + dim / 2];
+    out[i] = a * c - b * s;
+    out[i + dim / 2] = b * c + a * s;
+  }
+  return out;
+}
+
+TEST(RopeKvStore, AddsBiasThenNormalizesThenRotates) {
+  constexpr uint32_t kTokens = 9, kHeads = 4, kKvHeads = 2, kDim = 50, kBlock = 16;
+  constexpr uint32_t kRow = (kHeads + 2 * kKvHeads) * kDim;
+  constexpr float kEps = 1e-3f;
+  Random random(11);
+  const auto qkv = random.Normals(kTokens * kRow), bias = random.Normals(kRow);
+  const auto q_norm = random.Normals(kDim), k_norm = random.Normals(kDim);
+  const auto cos_sin = random.Normals(size_t{kTokens} * kDim);
+  std::vector<uint32_t> positions;
+  std::vector<SlotId> slots;
+  for (uint32_t t = 0; t < kTokens; ++t) {
+    positions.push_back(kTokens - 1 - t);
+    slots.push_back(SlotId{kBlock + t});
+  }
+  const std::vector<float> ones(kKvHeads, 1.0f);
+  const KvLayout layout{1, kKvHeads, kDim, kBlock, KvCacheDType::kF32};
+  for (const std::string& set : InstructionSets()) {
+    for (const bool with_bias : {false, true}) {
+      for (const bool with_norm : {false, true}) {
+        auto backend = MakeBackend(set, 2);
+        std::vector<float> work = qkv;
+        std::vector<uint8_t> cache(2 * layout.LayerBlockBytes());
+        uint64_t num_saturated = 0;
+        const float* const b = with_bias ? bias.data() : nullptr;
+        const float* const qn = with_norm ? q_norm.data() : nullptr;
+        const float* const kn = with_norm ? k_norm.data() : nullptr;
+        backend->RopeKvStore({.qkv = work.data(),
+                              .positions = positions.data(),
+                              .slot_mapping = slots.data(),
+                              .cos_sin = cos_sin.data(),
+                              .kv = {cache.data(), ones.data(), ones.data(), layout},
+                              .num_saturated = &num_saturated,
+                              .num_tokens = kTokens,
+                              .num_heads = kHeads,
+                              .qkv_bias = b,
+                              .q_norm = qn,
+                              .k_norm = kn,
+                              .norm_eps = kEps});
+        std::vector<float> got;
+        std::vector<double> want;
+        const auto expect = [&](uint32_t token, uint32_t head, const float* norm, bool rotated) {
+          const size_t at = size_t{head} * kDim;
+          const auto prepared =
+              PreparedHead(&qkv[token * kRow + at], b == nullptr ? nullptr : b + at, norm,
+                           rotated ? &cos_sin[positions[token] * kDim] : nullptr, kDim, kEps);
+          want.insert(want.end(), prepared.begin(), prepared.end());
+        };
+        for (uint32_t t = 0; t < kTokens; ++t) {
+          for (uint32_t head = 0; head < kHeads; ++head) {
+            expect(t, head, qn, true);
+            const float* q = &work[t * kRow + head * kDim];
+            got.insert(got.end(), q, q + kDim);
+          }
+          for (uint32_t head = 0; head < kKvHeads; ++head) {
+            expect(t, kHeads + head, kn, true);
+            expect(t, kHeads + kKvHeads + head, nullptr, false);
+            for (const size_t plane : {layout.KOffset({1}, head), layout.VOffset({1}, head)}) {
+              for (uint32_t i = 0; i < kDim; ++i) {
+                got.push_back(
+                    static_cast<float>(Load(cache, layout.dtype, plane + size_t{t} * kDim + i)));
+              }
+            }
+          }
+        }
+        EXPECT_LT(RelativeError(got, want), 1e-5) << set << with_bias << with_norm;
+      }
+    }
+  }
+}
+
 TEST(RopeKvStore, EncodersGiveTheBitsOfFloatBits) {
   std::vector<float> inputs;
   for (uint32_t upper = 0; upper < 0x10000; ++upper) {

@@ -61,5 +61,54 @@ TEST(RopeTest, Llama3ScalesByWavelength) {
   EXPECT_GT(num_slowed, 0);
 }
 
+TEST(RopeTest, LinearDividesEveryFrequency) {
+  RopeConfig config;
+  config.scaling = RopeConfig::Scaling::kLinear;
+  config.factor = 4.0;
+  const auto table = MakeRopeTable(config, 8, 2);
+  for (uint32_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(FrequencyAt(table, 8, i), std::pow(10000.0, -2.0 * i / 8) / 4.0, 1e-7) << i;
+  }
+}
+
+struct YarnCase {
+  RopeConfig config;
+  uint32_t head_dim;
+  // Of every (head_dim / 16)-th pair, as ROPE_INIT_FUNCTIONS["yarn"] of Transformers 5 gives them.
+  double frequencies[8];
+};
+
+TEST(RopeTest, YarnBlendsAlongARampAndScalesTheTable) {
+  constexpr auto kYarn = RopeConfig::Scaling::kYarn;
+  const YarnCase cases[] = {
+      {{.theta = 1e6,
+        .scaling = kYarn,
+        .factor = 4.0,
+        .original_max_position_embeddings = 32768,
+        .attention_factor = 1.138629436111989},
+       128,
+       {1.0, 0.17782794, 0.031622779, 0.0053753215, 0.00060294115, 4.4456985e-05, 7.9056936e-06,
+        1.4058534e-06}},
+      {{.theta = 1e4,
+        .scaling = kYarn,
+        .factor = 16.0,
+        .original_max_position_embeddings = 4096,
+        .beta_fast = 16.0,
+        .beta_slow = 2.0,
+        .truncate = false},
+       64,
+       {1.0, 0.31622776, 0.1, 0.031622779, 0.0059520239, 0.00024081112, 6.2500003e-05,
+        1.9764237e-05}},
+  };
+  for (const auto& [config, head_dim, frequencies] : cases) {
+    const auto table = MakeRopeTable(config, head_dim, 2);
+    for (uint32_t i = 0; i < 8; ++i) {
+      const double want = frequencies[i];
+      EXPECT_NEAR(FrequencyAt(table, head_dim, i * head_dim / 16), want, want * 1e-5) << i;
+    }
+    EXPECT_NEAR(table[0], config.attention_factor, 1e-6);  // cosine of position 0
+  }
+}
+
 }  // namespace
 }  // namespace kvs
