@@ -13,8 +13,10 @@
 #include <string>
 #include <utility>
 
+#include "kvserve/check.h"
 #include "kvserve/dtype.h"
 #include "kvserve/kernel_params.h"
+#include "kvserve/model_config.h"
 #include "kvserve/status.h"
 
 namespace kvs {
@@ -73,6 +75,7 @@ struct BackendLimits {
   uint32_t hidden_size;
   uint32_t intermediate_size;
   uint32_t vocab_size;
+  ExpertsConfig experts = {};
 };
 
 class Backend {
@@ -104,6 +107,13 @@ class Backend {
   virtual void PagedAttention(const PagedAttentionParams& params) = 0;
   virtual void SiluMul(const SiluMulParams& params) = 0;
   virtual void GatherRows(const GatherRowsParams& params) = 0;
+
+  // A backend without the three ops of experts loads no model that has some.
+  virtual bool has_experts() const { return false; }
+  virtual void RouteExperts(const RouteExpertsParams&) { KVS_CHECK(has_experts()); }
+  virtual void ExpertLinear(const ExpertLinearParams&) { KVS_CHECK(has_experts()); }
+  virtual void CombineExperts(const CombineExpertsParams&) { KVS_CHECK(has_experts()); }
+
   // Results are complete when it returns.
   virtual void Sample(const SampleParams& params) = 0;
   virtual void Synchronize() = 0;

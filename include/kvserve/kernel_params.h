@@ -109,6 +109,40 @@ struct SiluMulParams {
   uint32_t dim;
 };
 
+// Softmax over the logits of each row, then its top_k largest probabilities; of equal ones, the
+// expert with the lower index first. float32.
+struct RouteExpertsParams {
+  const float* logits;    // [num_rows, num_experts]
+  uint32_t* expert_ids;   // [num_rows, top_k], the most likely first
+  float* expert_weights;  // [num_rows, top_k]: the probabilities, over their sum if `normalize`
+  uint32_t num_rows;
+  uint32_t num_experts;
+  uint32_t top_k;
+  bool normalize;
+};
+
+// out[i] = x[i / rows_per_x] * experts[expert_ids[i]]^T. As in LinearParams, a row's result depends
+// on that row and its expert alone.
+struct ExpertLinearParams {
+  const void* x;                       // [num_rows / rows_per_x, in_features] act
+  const LinearWeight* const* experts;  // [num_experts], host memory; of one shape
+  const uint32_t* expert_ids;          // [num_rows], each < num_experts
+  void* out;                           // [num_rows, out_features] act
+  uint32_t num_rows;
+  uint32_t rows_per_x;  // consecutive rows that have one row of x in common
+  uint32_t num_experts;
+};
+
+// out[row] = sum of weight[row][i] * in[row][i] over i, in the order of i.
+struct CombineExpertsParams {
+  const void* in;               // [num_rows, top_k, dim] act
+  const float* expert_weights;  // [num_rows, top_k]
+  void* out;                    // [num_rows, dim] act
+  uint32_t num_rows;
+  uint32_t top_k;
+  uint32_t dim;
+};
+
 // out[i] = in[rows[i]].
 struct GatherRowsParams {
   const void* in;        // [*, dim] act

@@ -29,6 +29,31 @@ struct RopeConfig {
   double attention_factor = 1.0;                  // multiplies every cosine and sine
 };
 
+// Experts in the place of a layer's MLP: a router chooses some of them for each token, whose
+// outputs are summed by weight.
+struct ExpertsConfig {
+  uint32_t num_experts = 0;        // 0: every layer has one MLP
+  uint32_t num_per_token = 0;      // chosen for each token
+  uint32_t intermediate_size = 0;  // of one expert
+  bool normalize = false;          // the weights of the chosen ones are made to sum to 1
+};
+
+// Where a layer differs from the others.
+struct LayerConfig {
+  uint32_t window = 0;       // positions that a query sees, its own included; 0: all up to its own
+  bool has_experts = false;  // in the place of its MLP
+};
+
+// generation_config.json: what a request that leaves these open gets.
+struct GenerationDefaults {
+  std::optional<float> temperature;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<float> repetition_penalty;
+  std::optional<int32_t> top_k;
+  std::optional<uint32_t> max_new_tokens;  // also the most that a request may ask for
+};
+
 struct ModelConfig {
   std::string architecture;  // "LlamaForCausalLM"
   uint32_t vocab_size = 0;
@@ -36,15 +61,32 @@ struct ModelConfig {
   uint32_t intermediate_size = 0;
   uint32_t num_layers = 0;
   uint32_t num_heads = 0;
-  uint32_t num_kv_heads = 0;  // divides num_heads
-  uint32_t head_dim = 0;      // even
-  uint32_t max_position_embeddings = 0;
+  uint32_t num_kv_heads = 0;             // divides num_heads
+  uint32_t head_dim = 0;                 // even
+  uint32_t max_position_embeddings = 0;  // with what the rotary scaling adds
   float rms_norm_eps = 1e-5f;
   bool tie_word_embeddings = false;
+  bool qkv_bias = false;            // Q, K and V have one
+  bool qk_norm = false;             // Q and K are normalized per head, before the rotation
+  std::vector<LayerConfig> layers;  // [num_layers], or empty when none differs
+  ExpertsConfig experts;
   RopeConfig rope;
   DType checkpoint_dtype = DType::kBf16;  // torch_dtype, or that of the first weight
   std::optional<TokenId> bos_token_id;
   std::vector<TokenId> eos_token_ids;  // config.json and generation_config.json together
+  GenerationDefaults generation;
+
+  LayerConfig Layer(uint32_t index) const { return layers.empty() ? LayerConfig{} : layers[index]; }
+  // Positions that a query sees in any layer, its own included; 0: all up to its own. What no later
+  // query sees need not be kept.
+  uint32_t Window() const {
+    uint32_t widest = 0;
+    for (const LayerConfig& layer : layers) {
+      if (layer.window == 0) return 0;
+      widest = layer.window > widest ? layer.window : widest;
+    }
+    return widest;
+  }
 };
 
 }  // namespace kvs

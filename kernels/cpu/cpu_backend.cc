@@ -7,6 +7,7 @@
 
 #include "cpu/attention.h"
 #include "cpu/cpu_features.h"
+#include "cpu/experts.h"
 #include "cpu/kernel_table.h"
 #include "cpu/linear.h"
 #include "cpu/memory.h"
@@ -29,7 +30,8 @@ class CpuBackend final : public Backend {
         linear_(KernelsFor(set).linear),
         rowwise_(KernelsFor(set).rowwise),
         attention_(KernelsFor(set).attention),
-        sample_(KernelsFor(set).sample) {}
+        sample_(KernelsFor(set).sample),
+        experts_(linear_) {}
 
   std::string Describe() const override {
     return "cpu, " + std::string(ToString(set_)) + ", " + std::to_string(pool_.num_threads()) +
@@ -56,12 +58,14 @@ class CpuBackend final : public Backend {
 
   Result<void> Reserve(const BackendLimits& limits) override {
     const uint32_t max_rows = std::max(limits.max_num_batched_tokens, limits.max_num_logits_rows);
-    const uint32_t max_in = std::max(
-        {limits.hidden_size, limits.intermediate_size, limits.num_heads * limits.head_dim});
+    const uint32_t max_in =
+        std::max({limits.hidden_size, limits.intermediate_size, limits.experts.intermediate_size,
+                  limits.num_heads * limits.head_dim});
     auto scratch = AllocatePages(LinearOp::ScratchBytes(max_rows, max_in), "activation scratch");
     if (!scratch) return tl::unexpected<Status>(std::move(scratch).error());
     linear_scratch_ = std::move(*scratch);
     KVS_RETURN_IF_ERROR(attention_.Reserve(limits, pool_.num_threads()));
+    KVS_RETURN_IF_ERROR(experts_.Reserve(limits));
     return sample_.Reserve(limits.vocab_size, pool_.num_threads());
   }
 
@@ -90,6 +94,14 @@ class CpuBackend final : public Backend {
                   size_t{params.dim} * sizeof(float));
     }
   }
+  bool has_experts() const override { return true; }
+  void RouteExperts(const RouteExpertsParams& params) override { experts_.Route(params, pool_); }
+  void ExpertLinear(const ExpertLinearParams& params) override {
+    experts_.Linear(params, {linear_scratch_.as<uint8_t>(), linear_scratch_.bytes()}, pool_);
+  }
+  void CombineExperts(const CombineExpertsParams& params) override {
+    experts_.Combine(params, pool_);
+  }
   void Sample(const SampleParams& params) override { sample_.Run(params, pool_); }
   void Synchronize() override {}
 
@@ -100,6 +112,7 @@ class CpuBackend final : public Backend {
   RowwiseOps rowwise_;
   AttentionOp attention_;
   SampleOp sample_;
+  ExpertOps experts_;
   DeviceBuffer linear_scratch_;
 };
 
