@@ -27,4 +27,18 @@ struct alignas(16) Vec8 {
   }
 };
 
+// `value` as a T: rounded through float32 where the types differ, else the same bits.
+template <class T, class From>
+KVS_DEVICE T Convert(From value) {
+  return FromFloat<T>(ToFloat(value));
+}
+template <>
+KVS_DEVICE Bf16 Convert<Bf16, Bf16>(Bf16 value) {
+  return value;
+}
+template <>
+KVS_DEVICE F16 Convert<F16, F16>(F16 value) {
+  return value;
+}
+
 }  // namespace kvs::gpu

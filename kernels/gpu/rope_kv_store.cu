@@ -1,0 +1,156 @@
+#include "gpu/kv_codec.cuh"
+#include "gpu/ops.h"
+#include "gpu/reduce.cuh"
+#include "gpu/vec.cuh"
+
+namespace kvs::gpu {
+namespace {
+
+constexpr uint32_t kThreads = 128;
+
+// What one thread holds of a head: elements [8 * lane, 8 * lane + 8) of its lower half and those
+// that they are rotated with, of its upper half.
+struct HeadPart {
+  float low[8];
+  float high[8];
+};
+
+KVS_DEVICE void LoadEight(const float* from, float (&to)[8]) {
+  const auto first = reinterpret_cast<const float4*>(from)[0];
+  const auto second = reinterpret_cast<const float4*>(from)[1];
+  to[0] = first.x, to[1] = first.y, to[2] = first.z, to[3] = first.w;
+  to[4] = second.x, to[5] = second.y, to[6] = second.z, to[7] = second.w;
+}
+
+template <uint32_t kHeadDim>
+KVS_DEVICE HeadPart LoadPart(const float* head, uint32_t lane) {
+  HeadPart part;
+  LoadEight(head + 8 * lane, part.low);
+  LoadEight(head + kHeadDim / 2 + 8 * lane, part.high);
+  return part;
+}
+
+template <class T, uint32_t kHeadDim>
+KVS_DEVICE HeadPart LoadPart(const T* head, uint32_t lane) {
+  const auto low = Vec8<T>::Load(head, lane);
+  const auto high = Vec8<T>::Load(head, kHeadDim / 16 + lane);
+  HeadPart part;
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) {
+    part.low[i] = ToFloat(low[i]);
+    part.high[i] = ToFloat(high[i]);
+  }
+  return part;
+}
+
+template <class T, uint32_t kHeadDim>
+KVS_DEVICE void StorePart(const HeadPart& part, T* head, uint32_t lane) {
+  Vec8<T> low, high;
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) {
+    low[i] = FromFloat<T>(part.low[i]);
+    high[i] = FromFloat<T>(part.high[i]);
+  }
+  low.Store(head, lane);
+  high.Store(head, kHeadDim / 16 + lane);
+}
+
+// Without fused multiply-add: the bits of the CPU.
+KVS_DEVICE void Rotate(HeadPart& part, const HeadPart& cos_sin) {
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) {
+    const float a = part.low[i];
+    const float b = part.high[i];
+    const float cosine = cos_sin.low[i];
+    const float sine = cos_sin.high[i];
+    part.low[i] = __fsub_rn(__fmul_rn(a, cosine), __fmul_rn(b, sine));
+    part.high[i] = __fadd_rn(__fmul_rn(b, cosine), __fmul_rn(a, sine));
+  }
+}
+
+KVS_DEVICE void DivideBy(float scale, HeadPart& part) {
+  if (scale == 1.0f) return;
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) {
+    part.low[i] = __fdiv_rn(part.low[i], scale);
+    part.high[i] = __fdiv_rn(part.high[i], scale);
+  }
+}
+
+// Writes a head's part of K or V to its slot; returns how many elements were clipped. `kv_unit`
+// counts the K heads, then the V heads. Padding tokens have a slot in the null block, which stays
+// as it is: readers may rely on finite values there.
+template <uint32_t kHeadDim>
+KVS_DEVICE uint32_t StoreKv(const KvView& kv, SlotId slot, uint32_t kv_unit, uint32_t lane,
+                            HeadPart part) {
+  const BlockId block{slot.value / kv.layout.block_size};
+  if (block.value == kNullBlock.value) return 0;
+  const bool is_v = kv_unit >= kv.layout.num_kv_heads;
+  const uint32_t head = is_v ? kv_unit - kv.layout.num_kv_heads : kv_unit;
+  DivideBy(is_v ? kv.v_scale[head] : kv.k_scale[head], part);
+  const size_t plane = is_v ? kv.layout.VOffset(block, head) : kv.layout.KOffset(block, head);
+  const size_t at = plane + size_t{slot.value % kv.layout.block_size} * kHeadDim + 8 * lane;
+  return EncodeEight(part.low, kv.layout.dtype, kv.data, at) +
+         EncodeEight(part.high, kv.layout.dtype, kv.data, at + kHeadDim / 2);
+}
+
+// kHeadDim / 16 threads work on one head of one token. blockIdx.x is the token.
+template <class T, uint32_t kHeadDim>
+__global__ void __launch_bounds__(kThreads)
+    RopeKvStoreKernel(RopeKvStoreParams params, unsigned long long* num_saturated) {
+  constexpr uint32_t kLanes = kHeadDim / 16;
+  WaitForPreviousKernel();
+  AllowNextKernel();
+  const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
+  const uint32_t num_units = params.num_heads + 2 * num_kv_heads;
+  const uint32_t index = blockIdx.y * kThreads + threadIdx.x;
+  const uint32_t lane = index % kLanes;
+  const bool active = index / kLanes < num_units;
+  // Threads past the end repeat the last V head without storing it: the warp stays whole.
+  const uint32_t unit = active ? index / kLanes : num_units - 1;
+  const uint32_t token = blockIdx.x;
+  T* head = static_cast<T*>(params.qkv) + (size_t{token} * num_units + unit) * kHeadDim;
+  HeadPart part = LoadPart<T, kHeadDim>(head, lane);
+  if (unit < params.num_heads + num_kv_heads) {
+    const float* cos_sin = params.cos_sin + size_t{params.positions[token]} * kHeadDim;
+    Rotate(part, LoadPart<kHeadDim>(cos_sin, lane));
+  }
+  uint32_t num_clipped = 0;
+  if (unit < params.num_heads) {
+    StorePart<T, kHeadDim>(part, head, lane);
+  } else if (active) {
+    num_clipped = StoreKv<kHeadDim>(params.kv, params.slot_mapping[token], unit - params.num_heads,
+                                    lane, part);
+  }
+  if (!IsFp8(params.kv.layout.dtype)) return;
+  num_clipped = WarpReduce(num_clipped, [](uint32_t a, uint32_t b) { return a + b; });
+  if (num_clipped > 0 && threadIdx.x % kWarpSize == 0) atomicAdd(num_saturated, num_clipped);
+}
+
+// Calls f.template operator()<kHeadDim>().
+template <class F>
+void DispatchHeadDim(uint32_t head_dim, F&& f) {
+  if (head_dim == 64) return f.template operator()<64>();
+  if (head_dim == 128) return f.template operator()<128>();
+  KVS_CHECK_OP(head_dim, ==, 256u);
+  f.template operator()<256>();
+}
+
+}  // namespace
+
+void RopeKvStore(const RopeKvStoreParams& params, uint64_t* num_saturated, const Launch& launch) {
+  const KvLayout& layout = params.kv.layout;
+  KVS_CHECK(layout.dtype != KvCacheDType::kF32);
+  auto* counter = reinterpret_cast<unsigned long long*>(num_saturated);
+  static_assert(sizeof *counter == sizeof *num_saturated);
+  DispatchHeadDim(layout.head_dim, [&]<uint32_t kHeadDim>() {
+    const uint32_t threads = (params.num_heads + 2 * layout.num_kv_heads) * (kHeadDim / 16);
+    const dim3 grid(params.num_tokens, (threads + kThreads - 1) / kThreads);
+    DispatchAct(launch.act, [&]<class T>() {
+      LaunchKernel(RopeKvStoreKernel<T, kHeadDim>, grid, dim3(kThreads), 0, launch, params,
+                   counter);
+    });
+  });
+}
+
+}  // namespace kvs::gpu
