@@ -1,6 +1,7 @@
 #include "http/completion_choice.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "http/json_text.h"
 #include "kvserve/check.h"
@@ -17,13 +18,14 @@ uint64_t NumChars(std::string_view utf8) {
 
 CompletionChoice::CompletionChoice(const CompletionCall& call, uint32_t index,
                                    const Tokenizer& tokenizer,
-                                   std::shared_ptr<TokenChannel> channel)
+                                   std::shared_ptr<TokenChannel> channel,
+                                   std::unique_ptr<ChoiceLogprobs> logprobs)
     : call_(call),
       index_(index),
       tokenizer_(tokenizer),
       channel_(std::move(channel)),
       assembler_(tokenizer, call.text),
-      logprobs_(tokenizer) {}
+      logprobs_(std::move(logprobs)) {}
 
 void CompletionChoice::Apply(const TokenEvent& event) {
   if (ended()) return;
@@ -33,8 +35,8 @@ void CompletionChoice::Apply(const TokenEvent& event) {
   if (counts) {
     ++num_output_tokens_;
     has_new_token_ = true;
-    if (event.logprobs != nullptr && call_.logprobs) {
-      logprobs_.Add(*event.logprobs, echo_chars_ + assembler_.text_offset());
+    if (event.logprobs != nullptr && logprobs_ != nullptr) {
+      logprobs_->Add(*event.logprobs, echo_chars_ + assembler_.text_offset());
     }
     if (!event.token_is_stop && assembler_.Append(event.token, text_)) {
       channel_->Cancel();
@@ -47,7 +49,7 @@ void CompletionChoice::Apply(const TokenEvent& event) {
 void CompletionChoice::ClearPiece() {
   has_new_token_ = false;
   text_.clear();
-  logprobs_.Clear();
+  if (logprobs_ != nullptr) logprobs_->Clear();
 }
 
 void CompletionChoice::Begin(const TokenEvent& event) {
@@ -60,7 +62,7 @@ void CompletionChoice::AddEcho(const TokenEvent& event) {
   const Prompt& prompt = call_.prompts[index_ / call_.n];
   text_ += prompt.text;
   echo_chars_ = NumChars(prompt.text);
-  if (!call_.logprobs) return;
+  if (logprobs_ == nullptr) return;
   // Null with nothing to tell: a prompt of one token, or a request that ended before its prefill.
   const size_t num_known = event.prompt_logprobs != nullptr ? event.prompt_logprobs->size() : 0;
   if (num_known == 0 && prompt.tokens.size() > 1) return;
@@ -69,9 +71,9 @@ void CompletionChoice::AddEcho(const TokenEvent& event) {
   std::string chars;
   for (size_t i = 0; i < prompt.tokens.size(); ++i) {
     if (i == 0) {
-      logprobs_.AddUnknown(prompt.tokens[i], offsets.num_chars());
+      logprobs_->AddUnknown(prompt.tokens[i], offsets.num_chars());
     } else {
-      logprobs_.Add((*event.prompt_logprobs)[i - 1], offsets.num_chars());
+      logprobs_->Add((*event.prompt_logprobs)[i - 1], offsets.num_chars());
     }
     offsets.Append(prompt.tokens[i], chars);
     chars.clear();

@@ -23,11 +23,9 @@ constexpr int kClientClosedRequest = 499;
 // One call that the engine has taken.
 class CompletionAnswer final : public StreamedBody {
  public:
-  CompletionAnswer(CompletionCall call, AnswerHead head, const Tokenizer& tokenizer)
-      : call_(std::move(call)),
-        head_(std::move(head)),
-        tokenizer_(tokenizer),
-        writer_(head_, call_.include_usage || call_.continuous_usage) {
+  CompletionAnswer(CompletionCall call, std::unique_ptr<AnswerFormat> format,
+                   const Tokenizer& tokenizer)
+      : call_(std::move(call)), format_(std::move(format)), tokenizer_(tokenizer) {
     for (const Prompt& prompt : call_.prompts) usage_.prompt_tokens += prompt.tokens.size();
   }
 
@@ -52,9 +50,8 @@ class CompletionAnswer final : public StreamedBody {
   bool done() const { return num_ended_ == choices_.size(); }
 
   CompletionCall call_;
-  const AnswerHead head_;
+  const std::unique_ptr<AnswerFormat> format_;
   const Tokenizer& tokenizer_;
-  const ChunkWriter writer_;
   const std::shared_ptr<ChannelSignal> signal_ = std::make_shared<ChannelSignal>();
   const std::shared_ptr<TokenCounts> counts_ = std::make_shared<TokenCounts>();
   std::vector<std::unique_ptr<CompletionChoice>> choices_;
@@ -69,7 +66,8 @@ Result<void> CompletionAnswer::Submit(EngineHandle& engine) {
   for (std::shared_ptr<TokenChannel>& channel : *channels) {
     const auto index = static_cast<uint32_t>(choices_.size());
     choices_.push_back(
-        std::make_unique<CompletionChoice>(call_, index, tokenizer_, std::move(channel)));
+        std::make_unique<CompletionChoice>(call_, index, tokenizer_, std::move(channel),
+                                           call_.logprobs ? format_->NewLogprobs() : nullptr));
   }
   return {};
 }
@@ -90,11 +88,8 @@ void CompletionAnswer::Take(std::string* out) {
 
 void CompletionAnswer::AppendChunk(CompletionChoice& choice, std::string& out) {
   if (!choice.error().empty()) return;
-  const bool has_logprobs = choice.logprobs() != nullptr && !choice.logprobs()->empty();
   if (call_.continuous_usage) UpdateUsage();
-  writer_.Append(choice.index(), choice.text(), has_logprobs ? choice.logprobs() : nullptr,
-                 choice.ended() ? &choice.end() : nullptr,
-                 call_.continuous_usage ? &usage_ : nullptr, out);
+  format_->AppendChunk(choice.piece(), call_.continuous_usage ? &usage_ : nullptr, out);
   choice.ClearPiece();
 }
 
@@ -140,12 +135,10 @@ HttpResponse CompletionAnswer::Collect(const std::function<bool()>& client_gone)
     }
   }
   UpdateUsage();
-  std::vector<FinishedChoice> finished;
-  for (const auto& choice : choices_) {
-    finished.push_back({choice->index(), choice->text(), choice->logprobs(), choice->end()});
-  }
+  std::vector<ChoicePiece> whole;
+  for (const auto& choice : choices_) whole.push_back(choice->piece());
   HttpResponse response;
-  response.body = CompletionJson(head_, finished, usage_);
+  response.body = format_->Whole(whole, usage_);
   return response;
 }
 
@@ -158,18 +151,19 @@ bool CompletionAnswer::Advance(std::string& out) {
   }
   if (!done()) return false;
   UpdateUsage();
-  if (call_.include_usage) writer_.AppendUsageOnly(usage_, out);
+  if (call_.include_usage) format_->AppendUsageChunk(usage_, out);
   out += kStreamEnd;
   return true;
 }
 
 }  // namespace
 
-HttpResponse AnswerCompletion(CompletionCall call, AnswerHead head, const Tokenizer& tokenizer,
-                              EngineHandle& engine, const HttpRequest& request) {
+HttpResponse AnswerCompletion(CompletionCall call, std::unique_ptr<AnswerFormat> format,
+                              const Tokenizer& tokenizer, EngineHandle& engine,
+                              const HttpRequest& request) {
   const bool stream = call.stream;
   const auto answer =
-      std::make_shared<CompletionAnswer>(std::move(call), std::move(head), tokenizer);
+      std::make_shared<CompletionAnswer>(std::move(call), std::move(format), tokenizer);
   if (const auto submitted = answer->Submit(engine); !submitted) {
     return ToResponse(FromStatus(submitted.error()));
   }

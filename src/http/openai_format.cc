@@ -20,11 +20,6 @@ void AppendNumber(uint64_t value, std::string& out) {
   out.append(digits.data(), digits.size());
 }
 
-void AppendLogprob(float logprob, std::string& out) {
-  const float finite = std::isnan(logprob) ? kLogprobFloor : std::max(logprob, kLogprobFloor);
-  fmt::format_to(std::back_inserter(out), "{}", finite);
-}
-
 void AppendTokenName(const Tokenizer& tokenizer, TokenId token, std::string& out) {
   const std::string_view bytes = tokenizer.TokenBytes(token);
   if (!FindInvalidUtf8(bytes)) return AppendJsonString(bytes, out);
@@ -37,28 +32,34 @@ void AppendComma(std::string& list) {
   if (!list.empty()) list += ',';
 }
 
-void AppendChoice(std::string_view text, const LogprobsJson* logprobs, const ChoiceEnd* end,
-                  std::string& out) {
+const CompletionLogprobs& Ours(const ChoiceLogprobs& logprobs) {
+  return static_cast<const CompletionLogprobs&>(logprobs);  // NewLogprobs makes no others
+}
+
+// From its number to the end of its object.
+void AppendChoice(const ChoicePiece& piece, std::string& out) {
+  out += R"({"index":)";
+  AppendNumber(piece.index, out);
   out += R"(,"text":")";
-  AppendEscaped(text, out);
-  if (logprobs == nullptr && end == nullptr) {
+  AppendEscaped(piece.text, out);
+  if (piece.logprobs == nullptr && piece.end == nullptr) {
     out += R"(","logprobs":null,"finish_reason":null,"stop_reason":null})";
     return;
   }
   out += R"(","logprobs":)";
-  if (logprobs == nullptr) {
+  if (piece.logprobs == nullptr) {
     out += "null";
   } else {
-    logprobs->Append(out);
+    Ours(*piece.logprobs).Append(out);
   }
-  if (end == nullptr) {
+  if (piece.end == nullptr) {
     out += R"(,"finish_reason":null,"stop_reason":null})";
     return;
   }
   out += R"(,"finish_reason":")";
-  out += end->finish_reason;
+  out += piece.end->finish_reason;
   out += R"(","stop_reason":)";
-  out += end->stop_reason;
+  out += piece.end->stop_reason;
   out += '}';
 }
 
@@ -74,6 +75,11 @@ std::string AnswerPrefix(const AnswerHead& head) {
 
 }  // namespace
 
+void AppendLogprob(float logprob, std::string& out) {
+  const float finite = std::isnan(logprob) ? kLogprobFloor : std::max(logprob, kLogprobFloor);
+  fmt::format_to(std::back_inserter(out), "{}", finite);
+}
+
 void AppendUsage(const Usage& usage, std::string& out) {
   out += R"({"prompt_tokens":)";
   AppendNumber(usage.prompt_tokens, out);
@@ -86,7 +92,7 @@ void AppendUsage(const Usage& usage, std::string& out) {
   out += "}}";
 }
 
-void LogprobsJson::AddName(TokenId token, uint64_t text_offset) {
+void CompletionLogprobs::AddName(TokenId token, uint64_t text_offset) {
   AppendComma(tokens_);
   AppendTokenName(tokenizer_, token, tokens_);
   AppendComma(values_);
@@ -95,13 +101,13 @@ void LogprobsJson::AddName(TokenId token, uint64_t text_offset) {
   AppendNumber(text_offset, offsets_);
 }
 
-void LogprobsJson::AddUnknown(TokenId token, uint64_t text_offset) {
+void CompletionLogprobs::AddUnknown(TokenId token, uint64_t text_offset) {
   AddName(token, text_offset);
   values_ += "null";
   tops_ += "null";
 }
 
-void LogprobsJson::Add(const PositionLogprobs& position, uint64_t text_offset) {
+void CompletionLogprobs::Add(const PositionLogprobs& position, uint64_t text_offset) {
   AddName(position.chosen.token, text_offset);
   AppendLogprob(position.chosen.logprob, values_);
   tops_ += '{';
@@ -123,7 +129,7 @@ void LogprobsJson::Add(const PositionLogprobs& position, uint64_t text_offset) {
   tops_ += '}';
 }
 
-void LogprobsJson::Append(std::string& out) const {
+void CompletionLogprobs::Append(std::string& out) const {
   out += R"({"tokens":[)";
   out += tokens_;
   out += R"(],"token_logprobs":[)";
@@ -135,19 +141,24 @@ void LogprobsJson::Append(std::string& out) const {
   out += "]}";
 }
 
-void LogprobsJson::Clear() {
+void CompletionLogprobs::Clear() {
   for (std::string* list : {&tokens_, &values_, &tops_, &offsets_}) list->clear();
 }
 
-ChunkWriter::ChunkWriter(const AnswerHead& head, bool with_usage_field)
-    : prefix_("data: " + AnswerPrefix(head)), with_usage_field_(with_usage_field) {}
+CompletionFormat::CompletionFormat(const AnswerHead& head, bool with_usage_field,
+                                   const Tokenizer& tokenizer)
+    : prefix_(AnswerPrefix(head)), with_usage_field_(with_usage_field), tokenizer_(tokenizer) {}
 
-void ChunkWriter::Append(uint32_t index, std::string_view text, const LogprobsJson* logprobs,
-                         const ChoiceEnd* end, const Usage* usage, std::string& out) const {
+std::unique_ptr<ChoiceLogprobs> CompletionFormat::NewLogprobs() const {
+  return std::make_unique<CompletionLogprobs>(tokenizer_);
+}
+
+void CompletionFormat::AppendChunk(const ChoicePiece& piece, const Usage* usage, std::string& out) {
+  out += "data: ";
   out += prefix_;
-  out += R"({"index":)";
-  AppendNumber(index, out);
-  AppendChoice(text, logprobs, end, out);
+  ChoicePiece written = piece;
+  if (written.logprobs != nullptr && Ours(*written.logprobs).empty()) written.logprobs = nullptr;
+  AppendChoice(written, out);
   if (usage != nullptr) {
     out += R"(],"usage":)";
     AppendUsage(*usage, out);
@@ -159,21 +170,19 @@ void ChunkWriter::Append(uint32_t index, std::string_view text, const LogprobsJs
   }
 }
 
-void ChunkWriter::AppendUsageOnly(const Usage& usage, std::string& out) const {
+void CompletionFormat::AppendUsageChunk(const Usage& usage, std::string& out) {
+  out += "data: ";
   out += prefix_;
   out += R"(],"usage":)";
   AppendUsage(usage, out);
   out += "}\n\n";
 }
 
-std::string CompletionJson(const AnswerHead& head, const std::vector<FinishedChoice>& choices,
-                           const Usage& usage) {
-  std::string json = AnswerPrefix(head);
-  for (const FinishedChoice& choice : choices) {
+std::string CompletionFormat::Whole(const std::vector<ChoicePiece>& choices, const Usage& usage) {
+  std::string json = prefix_;
+  for (const ChoicePiece& choice : choices) {
     if (&choice != choices.data()) json += ',';
-    json += R"({"index":)";
-    AppendNumber(choice.index, json);
-    AppendChoice(choice.text, choice.logprobs, &choice.end, json);
+    AppendChoice(choice, json);
   }
   json += R"(],"usage":)";
   AppendUsage(usage, json);

@@ -1,39 +1,36 @@
-// Token events -> the JSON of OpenAI's completions, whole and in server-sent events.
+// The JSON of OpenAI's completions, whole and in server-sent events.
 //
 // A stream repeats the same object around every piece of text: what does not change is written
 // once per call, and a token costs its text's escape and two copies.
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "http/answer_format.h"
 #include "kvserve/token_event.h"
 #include "tokenize/tokenizer.h"
 
 namespace kvs {
 
-struct Usage {
-  uint64_t prompt_tokens = 0;
-  uint64_t completion_tokens = 0;
-  uint64_t cached_tokens = 0;  // always written: absence is read as "not supported"
-};
 void AppendUsage(const Usage& usage, std::string& out);
+// As JSON can say it: not below a floor that clients know.
+void AppendLogprob(float logprob, std::string& out);
 
 // The logprobs object of one choice or chunk. Tokens are named by their text; one that is not whole
 // characters by its bytes, "bytes:\xe2\x80", as OpenAI does, so that no two share a name.
-class LogprobsJson {
+class CompletionLogprobs final : public ChoiceLogprobs {
  public:
-  explicit LogprobsJson(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  // `tokenizer` outlives it.
+  explicit CompletionLogprobs(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
-  // A position whose probability nothing can tell: the first of a prompt.
-  void AddUnknown(TokenId token, uint64_t text_offset);
-  void Add(const PositionLogprobs& position, uint64_t text_offset);
+  void AddUnknown(TokenId token, uint64_t text_offset) override;
+  void Add(const PositionLogprobs& position, uint64_t text_offset) override;
+  void Clear() override;
   bool empty() const { return offsets_.empty(); }
   void Append(std::string& out) const;
-  void Clear();
 
  private:
   void AddName(TokenId token, uint64_t text_offset);
@@ -45,12 +42,6 @@ class LogprobsJson {
   std::string offsets_;
 };
 
-// Why a choice ended: null while it runs.
-struct ChoiceEnd {
-  const char* finish_reason;  // "stop", "length", "abort"
-  std::string stop_reason;    // JSON: the stop string, the stop token's id, or null
-};
-
 // The constants of an answer.
 struct AnswerHead {
   std::string id;  // with its "cmpl-"
@@ -59,32 +50,21 @@ struct AnswerHead {
   int64_t created = 0;  // Unix time, seconds
 };
 
-class ChunkWriter {
+class CompletionFormat final : public AnswerFormat {
  public:
-  // `with_usage_field`: the client asked for usage, so every chunk has the field.
-  ChunkWriter(const AnswerHead& head, bool with_usage_field);
+  // `with_usage_field`: the client asked for usage, so every chunk has the field. `tokenizer`
+  // outlives it.
+  CompletionFormat(const AnswerHead& head, bool with_usage_field, const Tokenizer& tokenizer);
 
-  // Adds "data: {...}\n\n". `text` is UTF-8. Null or absent arguments are JSON nulls.
-  void Append(uint32_t index, std::string_view text, const LogprobsJson* logprobs,
-              const ChoiceEnd* end, const Usage* usage, std::string& out) const;
-  // The chunk without choices that ends a stream with include_usage.
-  void AppendUsageOnly(const Usage& usage, std::string& out) const;
+  std::unique_ptr<ChoiceLogprobs> NewLogprobs() const override;
+  void AppendChunk(const ChoicePiece& piece, const Usage* usage, std::string& out) override;
+  void AppendUsageChunk(const Usage& usage, std::string& out) override;
+  std::string Whole(const std::vector<ChoicePiece>& choices, const Usage& usage) override;
 
  private:
-  const std::string prefix_;  // up to the number of the choice
+  const std::string prefix_;  // up to the first choice
   const bool with_usage_field_;
+  const Tokenizer& tokenizer_;
 };
-
-inline constexpr std::string_view kStreamEnd = "data: [DONE]\n\n";
-
-struct FinishedChoice {
-  uint32_t index;
-  std::string_view text;
-  const LogprobsJson* logprobs;  // null: not asked for
-  const ChoiceEnd& end;
-};
-// The whole answer.
-std::string CompletionJson(const AnswerHead& head, const std::vector<FinishedChoice>& choices,
-                           const Usage& usage);
 
 }  // namespace kvs

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 
 #include "http/api_error.h"
 #include "http/completions.h"
@@ -96,8 +97,11 @@ HttpResponse Routes::Completions(const HttpRequest& request) {
   if (!call) return ToResponse(call.error());
   for (Request& asked : call->requests) asked.id = {num_requests_.fetch_add(1) + 1};
   params_n_.Observe(call->n);
-  AnswerHead head{"cmpl-" + call->id, call->model, "kvserve-" + context_.version, UnixSeconds()};
-  return AnswerCompletion(*std::move(call), std::move(head), tokenizer_, engine_, request);
+  const AnswerHead head{"cmpl-" + call->id, call->model, "kvserve-" + context_.version,
+                        UnixSeconds()};
+  auto format = std::make_unique<CompletionFormat>(
+      head, call->include_usage || call->continuous_usage, tokenizer_);
+  return AnswerCompletion(*std::move(call), std::move(format), tokenizer_, engine_, request);
 }
 
 HttpResponse Routes::Tokenize(const HttpRequest& request) {

@@ -8,6 +8,7 @@
 
 #include "fake_engine.h"
 #include "fake_tokenizer.h"
+#include "http/openai_format.h"
 
 namespace kvs {
 namespace {
@@ -23,8 +24,10 @@ class Completions : public ::testing::Test {
     auto call = ParseCompletion(
         body, {tokenizer_, engine_.info(), names, "", "r", {}, [] { return uint64_t{1}; }});
     EXPECT_TRUE(call) << call.error().message;
-    return AnswerCompletion(*std::move(call), {"cmpl-r", "tiny", "f", 1}, tokenizer_, engine_,
-                            request_);
+    auto format = std::make_unique<CompletionFormat>(AnswerHead{"cmpl-r", "tiny", "f", 1},
+                                                     call->include_usage || call->continuous_usage,
+                                                     tokenizer_);
+    return AnswerCompletion(*std::move(call), std::move(format), tokenizer_, engine_, request_);
   }
   json Whole(const std::string& body) {
     const HttpResponse response = Answer(body);

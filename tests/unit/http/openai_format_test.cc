@@ -47,19 +47,21 @@ TEST(OpenaiFormat, UsageAlwaysHasCachedTokens) {
 }
 
 TEST(OpenaiFormat, ChunkOfRunningChoice) {
-  const ChunkWriter writer(Head(), /*with_usage_field=*/false);
+  const FakeTokenizer tokenizer;
+  CompletionFormat format(Head(), /*with_usage_field=*/false, tokenizer);
   std::string out;
-  writer.Append(3, "a\"\n\u00e9", nullptr, nullptr, nullptr, out);
+  format.AppendChunk({3, "a\"\n\u00e9", nullptr, nullptr}, nullptr, out);
   EXPECT_EQ(ChunkOf(out), json::parse(R"({"id":"cmpl-\"7\"","object":"text_completion",
     "created":1234567890,"model":"a\\b","system_fingerprint":"kvserve-1","choices":[{"index":3,
     "text":"a\"\né","logprobs":null,"finish_reason":null,"stop_reason":null}]})"));
 }
 
 TEST(OpenaiFormat, LastChunkSaysWhy) {
-  const ChunkWriter writer(Head(), /*with_usage_field=*/true);
+  const FakeTokenizer tokenizer;
+  CompletionFormat format(Head(), /*with_usage_field=*/true, tokenizer);
   std::string out;
   const ChoiceEnd end{"stop", "\"END\""};
-  writer.Append(0, "", nullptr, &end, nullptr, out);
+  format.AppendChunk({0, "", nullptr, &end}, nullptr, out);
   const json chunk = ChunkOf(out);
   EXPECT_EQ(chunk["choices"][0]["finish_reason"], "stop");
   EXPECT_EQ(chunk["choices"][0]["stop_reason"], "END");
@@ -67,20 +69,21 @@ TEST(OpenaiFormat, LastChunkSaysWhy) {
 }
 
 TEST(OpenaiFormat, UsageChunks) {
-  const ChunkWriter writer(Head(), /*with_usage_field=*/true);
+  const FakeTokenizer tokenizer;
+  CompletionFormat format(Head(), /*with_usage_field=*/true, tokenizer);
   const Usage usage{7, 5, 4};
   std::string last;
-  writer.AppendUsageOnly(usage, last);
+  format.AppendUsageChunk(usage, last);
   EXPECT_EQ(ChunkOf(last)["choices"], json::array());
   EXPECT_EQ(ChunkOf(last)["usage"]["prompt_tokens_details"]["cached_tokens"], 4);
   std::string running;
-  writer.Append(0, "x", nullptr, nullptr, &usage, running);
+  format.AppendChunk({0, "x", nullptr, nullptr}, &usage, running);
   EXPECT_EQ(ChunkOf(running)["usage"]["total_tokens"], 12);
 }
 
 TEST(OpenaiFormat, Logprobs) {
   const FakeTokenizer tokenizer;
-  LogprobsJson logprobs(tokenizer);
+  CompletionLogprobs logprobs(tokenizer);
   logprobs.AddUnknown({'h'}, 0);
   logprobs.Add(
       {{{'i'}, -0.25f}, 2, {{{'a'}, -0.125f}, {{0xe2}, -std::numeric_limits<float>::infinity()}}},
@@ -95,7 +98,7 @@ TEST(OpenaiFormat, Logprobs) {
 
 TEST(OpenaiFormat, ChosenIsNotRepeatedAmongTheTop) {
   const FakeTokenizer tokenizer;
-  LogprobsJson logprobs(tokenizer);
+  CompletionLogprobs logprobs(tokenizer);
   logprobs.Add({{{'i'}, -0.25f}, 1, {{{'i'}, -0.25f}}}, 0);
   logprobs.Add({{{'i'}, -0.25f}, 1, {}}, 1);
   std::string out;
@@ -103,11 +106,26 @@ TEST(OpenaiFormat, ChosenIsNotRepeatedAmongTheTop) {
   EXPECT_EQ(out.find(R"({"i":-0.25},{"i":-0.25})") != std::string::npos, true) << out;
 }
 
+TEST(OpenaiFormat, LogprobsOfNothingAreNullInAChunkAndEmptyInAWholeAnswer) {
+  const FakeTokenizer tokenizer;
+  CompletionFormat format(Head(), /*with_usage_field=*/false, tokenizer);
+  const auto logprobs = format.NewLogprobs();
+  const ChoiceEnd end{"stop", "null"};
+  const ChoicePiece piece{0, "", logprobs.get(), &end};
+  std::string chunk;
+  format.AppendChunk(piece, nullptr, chunk);
+  EXPECT_TRUE(ChunkOf(chunk)["choices"][0]["logprobs"].is_null());
+  const json whole = json::parse(format.Whole({piece}, {}));
+  EXPECT_EQ(whole["choices"][0]["logprobs"]["tokens"], json::array());
+}
+
 TEST(OpenaiFormat, WholeAnswer) {
   const ChoiceEnd stop{"stop", "42"};
   const ChoiceEnd length{"length", "null"};
+  const FakeTokenizer tokenizer;
+  CompletionFormat format(Head(), /*with_usage_field=*/false, tokenizer);
   const json answer = json::parse(
-      CompletionJson(Head(), {{0, "one", nullptr, stop}, {1, "two", nullptr, length}}, {3, 2, 1}));
+      format.Whole({{0, "one", nullptr, &stop}, {1, "two", nullptr, &length}}, {3, 2, 1}));
   EXPECT_EQ(answer["object"], "text_completion");
   EXPECT_EQ(answer["choices"][0]["stop_reason"], 42);
   EXPECT_EQ(answer["choices"][1]["text"], "two");
