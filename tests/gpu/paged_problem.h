@@ -79,6 +79,8 @@ class PagedProblem {
     return params;
   }
 
+  // NaN in every row.
+  void ClearOut() const { KVS_GPU(Memset(out_->data(), 0xff, out_->size() * 2)); }
   std::vector<float> Out() const { return Decode16(out_->ToHost(), case_.act); }
 
   // [num_tokens][num_heads][head_dim]; rows of sequences that `skip` names stay 0.

@@ -1,0 +1,20 @@
+// What the files in instances/ define, and paged_prefill.cu chooses from.
+#pragma once
+
+#include "gpu/paged_prefill.h"
+
+namespace kvs::gpu {
+
+inline constexpr uint32_t kPortablePrefillRows = 64;  // of a tile
+inline constexpr uint32_t kHopperPrefillRows = 128;
+
+struct PrefillGrid {
+  uint32_t num_blocks;   // tiles, as many as there may be, times KV heads
+  uint32_t tile_tokens;  // PrefillTileTokens
+};
+
+template <KvCacheDType dtype, uint32_t kHeadDim>
+void RunPortablePrefill(const PagedAttentionParams& params, const PrefillTiles& tiles,
+                        const PrefillGrid& grid, const Launch& launch);
+
+}  // namespace kvs::gpu
