@@ -20,12 +20,34 @@ class LinearWeight {
   DType dtype = DType::kBf16;
 };
 
+// Bins of KvStats::counts: all values of a float32's upper 16 bits with the sign clear, which is
+// the precision of bfloat16.
+inline constexpr uint32_t kKvStatsBins = 1u << 15;
+
+// What one layer's keys and values reach, gathered by RopeKvStore: over every token of every call
+// since the memory was last zeroed. x is the element as it is about to be divided by its scale and
+// encoded: K after rotation, both in the precision the op computes in.
+//
+// A GPU gathers in a variant of its kernel (or a kernel beside it) that runs only while
+// `largest_bits` is set, so that serving pays nothing: an atomic maximum and atomic additions, best
+// reduced over a warp first. The pointers are the same for every step between two calls of
+// KvCache::Observe; a captured graph with other pointers is captured again.
+struct KvStats {
+  uint32_t* largest_bits = nullptr;   // [2 (K, V)][num_kv_heads] float32 bits of the largest |x|,
+                                      // compared as integers: NaN wins. Null: nothing is gathered
+  uint32_t* num_saturated = nullptr;  // [2][num_kv_heads] elements clipped to the largest FP8 code
+  // [2][num_kv_heads][kKvStatsBins] number of x in each bin, bin = float32 bits of |x| >> 16; wraps
+  // at 2^32. Null: not gathered, which spares its cost.
+  uint32_t* counts = nullptr;
+};
+
 // One layer of the KV cache.
 struct KvView {
   void* data;            // layout.dtype, one layer as KvLayout describes
   const float* k_scale;  // [num_kv_heads]; real = stored * scale; 1 without calibration
   const float* v_scale;  // [num_kv_heads]
-  KvLayout layout;
+  KvLayout layout;       // dtype may differ from layer to layer
+  KvStats stats = {};    // read by RopeKvStore alone
 };
 
 struct EmbedParams {
@@ -67,8 +89,8 @@ struct RopeKvStoreParams {
   const uint32_t* positions;   // [num_tokens]
   const SlotId* slot_mapping;  // [num_tokens]
   const float* cos_sin;        // [max_position, head_dim]: head_dim/2 cosines, then sines
-  KvView kv;
-  uint64_t* num_saturated;  // [1], host memory: += elements clipped to the largest FP8 code
+  KvView kv;                   // with kv.stats set, gathers them
+  uint64_t* num_saturated;     // [1], host memory: += elements clipped to the largest FP8 code
   uint32_t num_tokens;
   uint32_t num_heads;
   const float* qkv_bias = nullptr;  // [(num_heads + 2 * num_kv_heads) * head_dim], or null: none

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "cpu/kv_stats.h"
+
 namespace kvs::cpu {
 namespace {
 
@@ -97,6 +99,7 @@ void RowwiseOps::RopeKvStore(const RopeKvStoreParams& params, ThreadPool& pool) 
     num_saturated.fetch_add(clipped, std::memory_order_relaxed);
   });
   *params.num_saturated += num_saturated.load(std::memory_order_relaxed);
+  if (params.kv.stats.largest_bits != nullptr) GatherKvStats(params, pool);
 }
 
 }  // namespace kvs::cpu
