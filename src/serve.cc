@@ -17,6 +17,7 @@
 #include "engine/engine.h"
 #include "http/server.h"
 #include "kvserve/backend.h"
+#include "model/kv_cache.h"
 #include "model/model.h"
 #include "shutdown_signals.h"
 #include "tokenize/tokenizer.h"
@@ -50,13 +51,16 @@ Result<std::unique_ptr<Model>> LoadModel(const ResolvedOptions& options, const M
   load.kv_dtype = options.kv_dtype;
   load.num_blocks = options.num_blocks;
   load.calculate_kv_scales = options.calculate_kv_scales;
+  load.require_kv_scales = options.require_kv_scales;
+  load.kv_scale_file = options.kv_scale_file;
+  load.kv_bf16_layers = options.kv_bf16_layers;
   load.limits = LimitsOf(options);
   load.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
   return Model::Load(config, load, backend);
 }
 
 EngineOptions EngineOptionsOf(const ResolvedOptions& options, const ModelConfig& config,
-                              const KvLayout& layout) {
+                              const KvCache& cache) {
   EngineOptions engine;
   engine.scheduler.limits = LimitsOf(options);
   engine.scheduler.num_blocks = options.num_blocks;
@@ -64,19 +68,23 @@ EngineOptions EngineOptionsOf(const ResolvedOptions& options, const ModelConfig&
   engine.scheduler.policy = options.policy;
   engine.scheduler.eos_token_ids = config.eos_token_ids;
   engine.scheduler.hash_seed = RandomSeed();
+  engine.scheduler.kv_identity = cache.Identity();
+  engine.kv_scale_source = ToString(cache.scales().source);
   engine.vocab_size = config.vocab_size;
-  engine.kv_layout = layout;
+  engine.kv_layout = cache.layout();
   engine.max_num_queued_reqs = options.max_num_queued_reqs;
   return engine;
 }
 
-ServerContext ContextOf(const ResolvedOptions& options, const Backend& backend) {
+ServerContext ContextOf(const ResolvedOptions& options, const Backend& backend,
+                        const KvCache& cache) {
   ServerContext context;
   context.options = options.http;
   context.served_model_names = options.served_model_names;
   context.model_root = options.model_dir.string();
   context.version = KVS_VERSION;
-  context.server_info_json = options.ServerInfoJson(KVS_VERSION, backend.Describe());
+  context.server_info_json = options.ServerInfoJson(KVS_VERSION, backend.Describe(),
+                                                    std::string(ToString(cache.scales().source)));
   context.request_seed = options.seed != 0 ? options.seed : RandomSeed();
   return context;
 }
@@ -85,9 +93,6 @@ void LogPool(const ResolvedOptions& options) {
   LOG_INFO("KV cache: {} bytes per token, pool of {} bytes holds {} tokens; BF16 would hold {}",
            options.kv_bytes_per_token, options.kv_pool_bytes, options.kv_pool_tokens,
            options.kv_pool_tokens_bf16);
-  if (IsFp8(options.kv_dtype) && !options.calculate_kv_scales) {
-    LOG_WARNING("KV scales: 1.0 for every layer; no calibration was asked for");
-  }
 }
 
 // Waits for SIGTERM or SIGINT, then lets what is in flight finish: until it has, the time is over,
@@ -134,12 +139,13 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
            std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
 
   MetricsRegistry metrics({{"model_name", options->served_model_names.front()}, {"engine", "0"}});
-  Engine engine(EngineOptionsOf(*options, *config, (*model)->kv_layout()), **model, metrics);
+  Engine engine(EngineOptionsOf(*options, *config, (*model)->kv_cache()), **model, metrics);
   // Beyond this point nothing is configured, and no weight, pool or step buffer is allocated.
   Result<void> served;
   signals.EnterServing();
   std::thread server([&] {
-    served = http.Serve(ContextOf(*options, **backend), **tokenizer, engine, metrics);
+    served = http.Serve(ContextOf(*options, **backend, (*model)->kv_cache()), **tokenizer, engine,
+                        metrics);
     if (!served) signals.Raise();
   });
   LOG_INFO("ready: {}://{}:{}/v1", options->http.ssl_certfile.empty() ? "http" : "https",

@@ -20,6 +20,7 @@ struct KvLayout {
   uint32_t head_dim;
   uint32_t block_size;  // tokens per block: 16, 32 or 64
   KvCacheDType dtype;
+  uint32_t num_bf16_layers = 0;  // of num_layers, how many are stored as BF16 instead of `dtype`
 
   // Elements of one head's K (or V) in one block.
   KVS_HD constexpr size_t PlaneElements() const { return size_t{block_size} * head_dim; }
@@ -32,16 +33,25 @@ struct KvLayout {
     return KOffset(block, kv_head) + PlaneElements();
   }
 
-  // Bytes of one block in one layer, and in all layers.
+  // The layout of a layer stored as `layer_dtype`.
+  constexpr KvLayout As(KvCacheDType layer_dtype) const {
+    return {num_layers, num_kv_heads, head_dim, block_size, layer_dtype};
+  }
+
+  // Bytes of one block in one layer of `dtype`, and in all layers.
   constexpr size_t LayerBlockBytes() const {
     return size_t{2} * num_kv_heads * PlaneElements() * SizeOf(dtype);
   }
-  constexpr size_t BlockBytes() const { return LayerBlockBytes() * num_layers; }
+  constexpr size_t BlockBytes() const {
+    return LayerBlockBytes() * (num_layers - num_bf16_layers) +
+           As(KvCacheDType::kBf16).LayerBlockBytes() * num_bf16_layers;
+  }
   constexpr size_t TokenBytes() const { return BlockBytes() / block_size; }
 };
 
 static_assert(KvLayout{8, 2, 64, 16, KvCacheDType::kBf16}.TokenBytes() == 4096);
 static_assert(KvLayout{8, 2, 64, 16, KvCacheDType::kF8E4M3}.TokenBytes() == 2048);
+static_assert(KvLayout{8, 2, 64, 16, KvCacheDType::kF8E4M3, 2}.TokenBytes() == 2560);
 static_assert(KvLayout{1, 2, 64, 16, KvCacheDType::kBf16}.KOffset(BlockId{1}, 1) == 6144);
 
 }  // namespace kvs

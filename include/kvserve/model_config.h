@@ -54,6 +54,15 @@ struct GenerationDefaults {
   std::optional<uint32_t> max_new_tokens;  // also the most that a request may ask for
 };
 
+// What the checkpoint says of its KV cache's quantization.
+struct KvQuantScheme {
+  KvCacheDType dtype = KvCacheDType::kF8E4M3;
+  bool per_head = false;  // one scale per KV head, else per layer
+  bool fnuz = false;      // the scales are for the FNUZ variant of E4M3, whose largest value is 240
+  std::string where;      // "FILE: FIELD"
+  std::string unsupported;  // what follows `where` in a message; empty: it can be followed
+};
+
 struct ModelConfig {
   std::string architecture;  // "LlamaForCausalLM"
   uint32_t vocab_size = 0;
@@ -71,7 +80,8 @@ struct ModelConfig {
   std::vector<LayerConfig> layers;  // [num_layers], or empty when none differs
   ExpertsConfig experts;
   RopeConfig rope;
-  DType checkpoint_dtype = DType::kBf16;  // torch_dtype, or that of the first weight
+  DType checkpoint_dtype = DType::kBf16;   // torch_dtype, or that of the first weight
+  std::optional<KvQuantScheme> kv_scheme;  // absent: the checkpoint does not speak of it
   std::optional<TokenId> bos_token_id;
   std::vector<TokenId> eos_token_ids;  // config.json and generation_config.json together
   GenerationDefaults generation;

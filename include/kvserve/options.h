@@ -27,8 +27,11 @@ struct ModelOptions {
 };
 
 struct CacheOptions {
-  std::optional<KvCacheDType> kv_cache_dtype;  // auto: the model's dtype
+  std::optional<KvCacheDType> kv_cache_dtype;  // auto: the checkpoint's scheme, else its dtype
   bool calculate_kv_scales = false;
+  bool require_kv_scales = false;
+  std::string quantization_param_path;  // JSON of scales; empty: those of the checkpoint
+  std::vector<std::string> kv_cache_dtype_skip_layers;  // numbers of layers kept in BF16
   bool enable_prefix_caching = false;  // off by default, as in the article kvserve follows
   uint32_t block_size = 16;            // tokens: 16, 32 or 64
   // Pool size: at most one of the three. Default: kCpuKvCacheBytesDefault.

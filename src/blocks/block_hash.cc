@@ -9,8 +9,10 @@
 
 namespace kvs {
 
-BlockHash RootHash(uint64_t seed, std::string_view scope) {
-  const XXH128_hash_t hash = XXH3_128bits_withSeed(scope.data(), scope.size(), seed);
+BlockHash RootHash(uint64_t seed, uint64_t kv_identity, std::string_view scope) {
+  const XXH128_hash_t of_scope = XXH3_128bits_withSeed(scope.data(), scope.size(), seed);
+  const std::array<uint64_t, 3> input = {of_scope.low64, of_scope.high64, kv_identity};
+  const XXH128_hash_t hash = XXH3_128bits_withSeed(input.data(), sizeof(input), seed);
   return {hash.low64, hash.high64};
 }
 

@@ -23,8 +23,9 @@ struct BlockHash {
 inline constexpr uint32_t kMaxBlockSize = 64;
 inline constexpr uint32_t kBlockHashBits = 128;
 
-// The parent of a first block. `seed` is random per process; `scope` separates tenants.
-BlockHash RootHash(uint64_t seed, std::string_view scope);
+// The parent of a first block. `seed` is random per process; `kv_identity` stands for how keys and
+// values are stored (dtypes, scales); `scope` separates tenants.
+BlockHash RootHash(uint64_t seed, uint64_t kv_identity, std::string_view scope);
 
 // REQUIRES: tokens.size() <= kMaxBlockSize.
 BlockHash HashBlock(const BlockHash& parent, std::span<const TokenId> tokens);

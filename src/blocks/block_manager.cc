@@ -18,7 +18,8 @@ BlockManager::BlockManager(const BlockManagerConfig& config)
 }
 
 HashChain BlockManager::MakeChain(std::string_view scope) const {
-  return HashChain(RootHash(config_.hash_seed, scope), config_.block_size, config_.num_hash_bits);
+  return HashChain(RootHash(config_.hash_seed, config_.kv_identity, scope), config_.block_size,
+                   config_.num_hash_bits);
 }
 
 PrefixMatch BlockManager::MatchPrefix(const HashChain& chain, std::span<const TokenId> tokens) {

@@ -19,6 +19,7 @@ struct BlockManagerConfig {
   uint32_t num_blocks = 0;
   uint32_t block_size = 0;
   uint64_t hash_seed = 0;
+  uint64_t kv_identity = 0;                 // blocks computed under another one are never found
   uint32_t num_hash_bits = kBlockHashBits;  // tests force collisions with fewer
 };
 

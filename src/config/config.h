@@ -73,8 +73,11 @@ struct ResolvedOptions {
   uint64_t kv_pool_tokens;
   uint64_t kv_pool_tokens_bf16;  // what BF16 would hold in the same bytes
   bool calculate_kv_scales;
-  uint32_t max_model_len;  // at most model_max_len, and at most what the pool holds
-  uint32_t model_max_len;  // the model's own
+  bool require_kv_scales;
+  std::string kv_scale_file;             // empty: the checkpoint's scales
+  std::vector<uint32_t> kv_bf16_layers;  // ascending; FP8 only
+  uint32_t max_model_len;                // at most model_max_len, and at most what the pool holds
+  uint32_t model_max_len;                // the model's own
   uint32_t max_num_seqs;
   uint32_t max_num_batched_tokens;
   uint32_t max_num_logits_rows;
@@ -85,8 +88,10 @@ struct ResolvedOptions {
 
   // "kv_cache_dtype=fp8_e4m3 enable_prefix_caching=true ...": the one resolved-configuration line.
   std::string Summary() const;
-  // The same as a JSON object, for GET /server_info, with what only the running process knows.
-  std::string ServerInfoJson(const std::string& version, const std::string& device) const;
+  // The same as a JSON object, for GET /server_info, with what only the running process knows;
+  // `kv_scale_source` is where the scales came from.
+  std::string ServerInfoJson(const std::string& version, const std::string& device,
+                             const std::string& kv_scale_source) const;
 };
 
 // The directory of the model asked for (a directory, or the config.json in it). With none named,

@@ -59,7 +59,7 @@ void AddCacheFlags(Table& table) {
   const FlagGroup group = FlagGroup::kKvCache;
   table.push_back(ChoiceFlag<S, std::optional<KvCacheDType>>(
       {"kv-cache-dtype", group, "TYPE",
-       "Storage of keys and values: auto (the model's), bfloat16, float16, fp8 (= fp8_e4m3), "
+       "Storage of keys and values: auto (the checkpoint's), bfloat16, float16, fp8 (= fp8_e4m3), "
        "fp8_e5m2, float32",
        kCommon},
       At(&S::cache, &CacheOptions::kv_cache_dtype),
@@ -76,6 +76,18 @@ void AddCacheFlags(Table& table) {
   table.push_back(SwitchFlag<S>(
       {"calculate-kv-scales", group, nullptr, "Compute FP8 scales from random tokens at start"},
       At(&S::cache, &CacheOptions::calculate_kv_scales)));
+  table.push_back(SwitchFlag<S>(
+      {"require-kv-scales", group, nullptr, "Refuse to start an FP8 cache without scales"},
+      At(&S::cache, &CacheOptions::require_kv_scales)));
+  table.push_back(TextFlag<S>({"quantization-param-path", group, "FILE",
+                               "JSON file of KV scales, used instead of the checkpoint's"},
+                              At(&S::cache, &CacheOptions::quantization_param_path), IsNotEmpty,
+                              "a file name"));
+  table.push_back(ListFlag<S>(
+      {"kv-cache-dtype-skip-layers", group, "LAYER",
+       "Layers of an FP8 cache to keep in BF16, by number from 0", false, FlagKind::kSeveral},
+      At(&S::cache, &CacheOptions::kv_cache_dtype_skip_layers), IsNotEmpty,
+      "the number of a layer"));
   table.push_back(
       BytesFlag<S>({"kv-cache-memory-bytes", group, "BYTES",
                     "Pool size in bytes, K/M/G accepted; 1G when nothing sizes the pool", kCommon},

@@ -31,8 +31,8 @@ KvLayout LayoutOf(const ModelConfig& config, uint32_t block_size, KvCacheDType d
 }
 
 uint64_t BlocksInBytes(const KvLayout& layout, uint64_t bytes) {
-  KvLayout half = layout;
-  half.dtype = KvCacheDType::kBf16;
+  if (layout.num_bf16_layers > 0) return bytes / layout.BlockBytes();
+  const KvLayout half = layout.As(KvCacheDType::kBf16);
   const uint64_t blocks = bytes / half.BlockBytes();
   return blocks * SizeOf(half.dtype) / SizeOf(layout.dtype);
 }

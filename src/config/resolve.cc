@@ -2,10 +2,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "config/config.h"
 #include "config/kv_pool.h"
+#include "config/parse_value.h"
 #include "config/secrets.h"
 
 namespace kvs {
@@ -29,10 +31,67 @@ Result<void> CheckDevice(DeviceKind device) {
                "--device");
 }
 
+// What the cache stores: as asked, else as the checkpoint says, else the type of the weights.
+Result<KvCacheDType> ResolveKvDType(const CacheOptions& asked, const ModelConfig& config,
+                                    DType weights) {
+  if (asked.kv_cache_dtype) return *asked.kv_cache_dtype;
+  if (!config.kv_scheme) return KvCacheDTypeOf(weights);
+  if (config.kv_scheme->unsupported.empty()) return config.kv_scheme->dtype;
+  return Refuse("--kv-cache-dtype",
+                fmt::format("'auto' follows the checkpoint, but {} {}; ask for bfloat16, float16, "
+                            "fp8 or fp8_e5m2",
+                            config.kv_scheme->where, config.kv_scheme->unsupported));
+}
+
+// Flags that mean something for an FP8 cache alone.
 Result<void> CheckScales(const CacheOptions& asked, KvCacheDType dtype) {
-  if (!asked.calculate_kv_scales || IsFp8(dtype)) return {};
-  return Refuse("--calculate-kv-scales",
-                fmt::format("needs an FP8 cache, got --kv-cache-dtype {}", ToString(dtype)));
+  const std::pair<const char*, bool> flags[] = {
+      {"--calculate-kv-scales", asked.calculate_kv_scales},
+      {"--require-kv-scales", asked.require_kv_scales},
+      {"--quantization-param-path", !asked.quantization_param_path.empty()},
+      {"--kv-cache-dtype-skip-layers", !asked.kv_cache_dtype_skip_layers.empty()},
+  };
+  for (const auto& [flag, given] : flags) {
+    if (!given || IsFp8(dtype)) continue;
+    return Refuse(flag,
+                  fmt::format("needs an FP8 cache, got --kv-cache-dtype {}", ToString(dtype)));
+  }
+  if (asked.calculate_kv_scales && !asked.quantization_param_path.empty()) {
+    return Refuse("--calculate-kv-scales",
+                  "scales come from random tokens or from --quantization-param-path, not both");
+  }
+  return {};
+}
+
+Result<std::vector<uint32_t>> ResolveSkipLayers(const std::vector<std::string>& asked,
+                                                const ModelConfig& config) {
+  std::set<uint32_t> layers;
+  for (const std::string& text : asked) {
+    const auto layer = ParseWhole(text, 0, config.num_layers - 1);
+    if (!layer) return Refuse("--kv-cache-dtype-skip-layers", layer.error().message());
+    layers.insert(static_cast<uint32_t>(*layer));
+  }
+  if (layers.size() == config.num_layers) {
+    return Refuse("--kv-cache-dtype-skip-layers",
+                  fmt::format("all {} layers are kept in BF16; ask for --kv-cache-dtype bfloat16",
+                              config.num_layers));
+  }
+  return std::vector<uint32_t>(layers.begin(), layers.end());
+}
+
+Result<void> ResolveScales(const CacheOptions& asked, const ModelConfig& config,
+                           ResolvedOptions& options) {
+  const auto dtype = ResolveKvDType(asked, config, options.dtype);
+  if (!dtype) return tl::unexpected<Status>(dtype.error());
+  KVS_RETURN_IF_ERROR(CheckScales(asked, *dtype));
+  auto skip_layers = ResolveSkipLayers(asked.kv_cache_dtype_skip_layers, config);
+  if (!skip_layers) return tl::unexpected<Status>(skip_layers.error());
+  options.kv_dtype = *dtype;
+  options.kv_bf16_layers = *std::move(skip_layers);
+  options.calculate_kv_scales = asked.calculate_kv_scales;
+  options.require_kv_scales = asked.require_kv_scales;
+  options.kv_scale_file = asked.quantization_param_path;
+  return {};
 }
 
 // What sizes the pool, for messages: the flag, and what it was given.
@@ -86,8 +145,7 @@ Result<PoolRequest> ResolvePool(const CacheOptions& asked, const KvLayout& layou
                                           "ask for less",
                                           pool->text, bytes, available));
   }
-  KvLayout bf16 = layout;
-  bf16.dtype = KvCacheDType::kBf16;
+  const KvLayout bf16 = layout.As(KvCacheDType::kBf16);
   options.num_blocks = static_cast<uint32_t>(pool->num_blocks);
   options.kv_pool_bytes = bytes;
   options.kv_bytes_per_token = layout.TokenBytes();
@@ -148,9 +206,7 @@ Result<ResolvedOptions> ResolveOptions(const ServerOptions& asked,
   }
   options.load_format = asked.model.load_format;
   options.dtype = asked.model.dtype.value_or(config.checkpoint_dtype);
-  options.kv_dtype = asked.cache.kv_cache_dtype.value_or(KvCacheDTypeOf(options.dtype));
-  KVS_RETURN_IF_ERROR(CheckScales(asked.cache, options.kv_dtype));
-  options.calculate_kv_scales = asked.cache.calculate_kv_scales;
+  KVS_RETURN_IF_ERROR(ResolveScales(asked.cache, config, options));
   options.enable_prefix_caching = asked.cache.enable_prefix_caching;
   options.block_size = asked.cache.block_size;
   options.max_num_seqs = asked.scheduler.max_num_seqs;
@@ -160,7 +216,8 @@ Result<ResolvedOptions> ResolveOptions(const ServerOptions& asked,
   options.policy = asked.scheduler.policy;
   options.seed = asked.model.seed;
 
-  const KvLayout layout = LayoutOf(config, options.block_size, options.kv_dtype);
+  KvLayout layout = LayoutOf(config, options.block_size, options.kv_dtype);
+  layout.num_bf16_layers = static_cast<uint32_t>(options.kv_bf16_layers.size());
   const auto pool = ResolvePool(asked.cache, layout, options);
   if (!pool) return tl::unexpected<Status>(pool.error());
   KVS_RETURN_IF_ERROR(ResolveLength(asked.model, config, *pool, options));

@@ -5,8 +5,8 @@
 
 namespace kvs {
 
-std::string ResolvedOptions::ServerInfoJson(const std::string& version,
-                                            const std::string& device) const {
+std::string ResolvedOptions::ServerInfoJson(const std::string& version, const std::string& device,
+                                            const std::string& kv_scale_source) const {
   const nlohmann::json info = {
       {"version", version},
       {"device", device},
@@ -14,7 +14,8 @@ std::string ResolvedOptions::ServerInfoJson(const std::string& version,
       {"served_model_name", served_model_names.front()},
       {"dtype", ToString(dtype)},
       {"kv_cache_dtype", ToString(kv_dtype)},
-      {"kv_scales", calculate_kv_scales ? "random_tokens" : "default_1.0"},
+      {"kv_scales", kv_scale_source},
+      {"kv_cache_dtype_skip_layers", kv_bf16_layers},
       {"enable_prefix_caching", enable_prefix_caching},
       {"block_size", block_size},
       {"num_blocks", num_blocks},

@@ -188,6 +188,10 @@ void EngineMetrics::SetConstants(MetricsRegistry& registry, const EngineOptions&
                  {"kv_cache_size_tokens", fmt::format("{}", num_tokens)},
                  {"kv_cache_max_concurrency", fmt::format("{:.2f}", concurrency)}})
       .Set(1);
+  registry
+      .AddGauge("kvserve_kv_scales_info", "Where the scales of the KV cache came from; always 1.",
+                {{"source", options.kv_scale_source}})
+      .Set(1);
   registry.AddGauge("kvserve_kv_pool_bytes", "Memory of the KV blocks that requests can use.")
       .Set(AsDouble(options.kv_layout.BlockBytes()) * scheduler.num_blocks);
   registry.AddGauge("kvserve_kv_bytes_per_token", "Memory of one token's keys and values.")

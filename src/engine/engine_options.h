@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "kvserve/kv_layout.h"
 #include "schedule/scheduler.h"
@@ -12,7 +13,8 @@ namespace kvs {
 struct EngineOptions {
   SchedulerConfig scheduler;
   uint32_t vocab_size = 0;
-  KvLayout kv_layout{};  // for metrics only: dtype and bytes
+  KvLayout kv_layout{};                         // for metrics only: dtype and bytes
+  std::string kv_scale_source = "default_1.0";  // for metrics only: where the scales came from
   // Requests that may wait once no more can run; with free seats, up to max_num_seqs more are
   // taken, since they will not wait.
   uint32_t max_num_queued_reqs = 1024;

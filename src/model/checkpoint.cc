@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <optional>
 #include <set>
 #include <system_error>
 #include <utility>
+
+#include "kvserve/float_bits.h"
 
 namespace kvs {
 namespace {
@@ -19,6 +22,43 @@ constexpr JsonLimits kIndexLimits = {.max_bytes = uint64_t{64} << 20, .max_depth
 bool IsPlainFileName(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
          name.find('\0') == std::string::npos;
+}
+
+// How a number of a scale's or zero point's type is read.
+struct ElementType {
+  size_t bytes;
+  float (*load)(const std::byte* at);
+};
+
+template <class T>
+T LoadAs(const std::byte* at) {
+  T value;
+  std::memcpy(&value, at, sizeof value);
+  return value;
+}
+
+template <class T>
+ElementType NumberType() {
+  return {sizeof(T), [](const std::byte* at) { return static_cast<float>(LoadAs<T>(at)); }};
+}
+
+std::optional<ElementType> ElementOf(std::string_view dtype_name) {
+  if (dtype_name == "F32") return NumberType<float>();
+  if (dtype_name == "F64") return NumberType<double>();
+  if (dtype_name == "I8") return NumberType<int8_t>();
+  if (dtype_name == "U8") return NumberType<uint8_t>();
+  if (dtype_name == "I32") return NumberType<int32_t>();
+  if (dtype_name == "I64") return NumberType<int64_t>();
+  if (dtype_name == "BF16") {
+    return ElementType{2, [](const std::byte* at) { return Bf16ToFloat(LoadAs<uint16_t>(at)); }};
+  }
+  if (dtype_name == "F16") {
+    return ElementType{2, [](const std::byte* at) { return F16ToFloat(LoadAs<uint16_t>(at)); }};
+  }
+  if (dtype_name == "F8_E4M3") {
+    return ElementType{1, [](const std::byte* at) { return F8E4M3ToFloat(LoadAs<uint8_t>(at)); }};
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -145,6 +185,33 @@ Result<void> Checkpoint::Finish(bool (*may_be_unused)(std::string_view name)) {
                                                location.file->path(), name.substr(0, 200)));
   }
   return {};
+}
+
+std::vector<std::string> Checkpoint::Names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, location] : tensors_) names.push_back(name);
+  return names;
+}
+
+Result<std::vector<float>> Checkpoint::Values(const std::string& name, size_t most) {
+  const auto& [file, tensor] = tensors_.at(name);
+  const auto refuse = [&, file = file](const std::string& what) {
+    return Error(Code::kDataError, fmt::format("{}: tensor '{}' {}", file->path(), name, what));
+  };
+  const auto element = ElementOf(tensor->dtype_name);
+  if (!element) {
+    return refuse(
+        fmt::format("is stored as {}; BF16, F16, F32, F64, I8, U8, I32, I64 and F8_E4M3 "
+                    "are supported for scales and zero points",
+                    tensor->dtype_name));
+  }
+  const size_t count = (tensor->end - tensor->begin) / element->bytes;
+  if (count > most) return refuse(fmt::format("has {} elements; at most {}", count, most));
+  used_.insert(name);
+  std::vector<float> values(count);
+  const std::byte* at = file->Data(*tensor);
+  for (size_t i = 0; i < count; ++i) values[i] = element->load(at + i * element->bytes);
+  return values;
 }
 
 Result<DType> Checkpoint::FirstDType() const {

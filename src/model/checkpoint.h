@@ -27,6 +27,12 @@ class Checkpoint : public WeightSource {
   void Release() override;
   Result<void> Finish(bool (*may_be_unused)(std::string_view name)) override;
 
+  // Every tensor, sorted.
+  std::vector<std::string> Names() const;
+  // All elements of a small tensor of any shape, at most `most` of them, as float32. It counts as
+  // used. kDataError for a type that is not a number's.
+  Result<std::vector<float>> Values(const std::string& name, size_t most);
+
   // Element type of the first tensor, by name, that weights can be read from.
   Result<DType> FirstDType() const;
 

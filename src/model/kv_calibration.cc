@@ -1,16 +1,15 @@
+// CalculateKvScales: statistics of random tokens at start.
 #include "model/kv_calibration.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <random>
 #include <utility>
 #include <vector>
 
 #include "base/log.h"
 #include "kvserve/check.h"
-#include "kvserve/float_bits.h"
 #include "model/kv_cache.h"
 
 namespace kvs {
@@ -21,51 +20,11 @@ constexpr uint32_t kMaxTokens = 512;
 // format, only the smallest values; a clipped outlier cannot be had back.
 constexpr float kHeadroom = 2.0f;
 
-struct Largest {
-  float k = 0.0f;
-  float v = 0.0f;
-};
-
 std::vector<TokenId> RandomTokens(uint32_t count, uint32_t vocab_size, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<TokenId> tokens(count);
   for (TokenId& token : tokens) token = {static_cast<uint32_t>(random() % vocab_size)};
   return tokens;
-}
-
-// NaN wins over every number, so that it is not lost.
-float LargestOf(const float* values, size_t count) {
-  float largest = 0.0f;
-  for (size_t i = 0; i < count; ++i) {
-    const float magnitude = std::fabs(values[i]);
-    if (!(magnitude <= largest)) largest = magnitude;
-  }
-  return largest;
-}
-
-// Slots that no token was written to hold zeros.
-Largest LargestInLayer(const KvCache& cache, uint32_t layer, Backend& backend) {
-  const KvLayout& layout = cache.layout();
-  const size_t count = (size_t{cache.num_blocks()} + 1) * layout.LayerBlockBytes() / sizeof(float);
-  std::vector<float> values(count);
-  backend.CopyToHost(values.data(), cache.View(layer).data, count * sizeof(float));
-  Largest largest;
-  for (uint32_t block = 1; block <= cache.num_blocks(); ++block) {
-    for (uint32_t head = 0; head < layout.num_kv_heads; ++head) {
-      const size_t plane = layout.PlaneElements();
-      const float k = LargestOf(&values[layout.KOffset(BlockId{block}, head)], plane);
-      const float v = LargestOf(&values[layout.VOffset(BlockId{block}, head)], plane);
-      if (!(k <= largest.k)) largest.k = k;
-      if (!(v <= largest.v)) largest.v = v;
-    }
-  }
-  return largest;
-}
-
-// A layer that gives nothing but zeros is stored exactly by any scale.
-float ScaleFor(float largest, KvCacheDType dtype) {
-  const float code_max = dtype == KvCacheDType::kF8E4M3 ? kF8E4M3Max : kF8E5M2Max;
-  return largest > 0.0f ? kHeadroom * largest / code_max : 1.0f;
 }
 
 void ForwardOnce(std::span<const TokenId> tokens, uint32_t num_blocks, Model& model) {
@@ -77,6 +36,26 @@ void ForwardOnce(std::span<const TokenId> tokens, uint32_t num_blocks, Model& mo
   model.Forward(plan);
 }
 
+// Of one sequence of random tokens, computed with a float32 cache: what the layers above see is not
+// yet spoilt by a scale that is to be found.
+Result<KvStatistics> Observe(std::span<const TokenId> tokens, Model& model, Backend& backend) {
+  KvLayout exact = model.kv_layout().As(KvCacheDType::kF32);
+  const auto num_tokens = static_cast<uint32_t>(tokens.size());
+  const uint32_t num_blocks = (num_tokens + exact.block_size - 1) / exact.block_size;
+  auto cache = KvCache::Make(exact, num_blocks, {}, backend);
+  if (!cache) return tl::unexpected(cache.error());
+  auto observer = KvObserver::Make(exact, /*with_counts=*/false, backend);
+  if (!observer) return tl::unexpected(observer.error());
+  cache->Observe(&*observer);
+
+  std::swap(model.kv_cache(), *cache);
+  ForwardOnce(tokens, num_blocks, model);
+  KvStatistics statistics(exact);
+  observer->Collect(statistics, backend);
+  std::swap(model.kv_cache(), *cache);
+  return statistics;
+}
+
 }  // namespace
 
 Result<void> CalculateKvScales(const ModelLoadOptions& options, Model& model, Backend& backend) {
@@ -84,39 +63,19 @@ Result<void> CalculateKvScales(const ModelLoadOptions& options, Model& model, Ba
   KVS_CHECK(IsFp8(layout.dtype));
   const uint32_t num_tokens =
       std::min({kMaxTokens, options.limits.max_num_batched_tokens, options.limits.max_model_len});
-  const uint32_t num_blocks = (num_tokens + layout.block_size - 1) / layout.block_size;
-  KVS_CHECK_OP(num_blocks, <=, options.num_blocks);
-  KvLayout exact = layout;
-  exact.dtype = KvCacheDType::kF32;
-  const size_t num_scales = size_t{layout.num_layers} * layout.num_kv_heads;
-  KvScales scales{std::vector<float>(num_scales, 1.0f), std::vector<float>(num_scales, 1.0f)};
-  auto observed = KvCache::Make(exact, num_blocks, scales, backend);
-  if (!observed) return tl::unexpected(observed.error());
+  KVS_CHECK_OP(num_tokens, <=, options.num_blocks * layout.block_size);
+  const auto statistics =
+      Observe(RandomTokens(num_tokens, model.config().vocab_size, options.seed), model, backend);
+  if (!statistics) return tl::unexpected(statistics.error());
+  auto scales = FitKvScales(*statistics, {.headroom = kHeadroom, .dtype = layout.dtype});
+  if (!scales) return tl::unexpected(scales.error().WithContext("on random tokens"));
 
-  std::swap(model.kv_cache(), *observed);
-  ForwardOnce(RandomTokens(num_tokens, model.config().vocab_size, options.seed), num_blocks, model);
-  backend.Synchronize();
-  std::swap(model.kv_cache(), *observed);
-
-  for (uint32_t layer = 0; layer < layout.num_layers; ++layer) {
-    const Largest largest = LargestInLayer(*observed, layer, backend);
-    if (!std::isfinite(largest.k) || !std::isfinite(largest.v)) {
-      return Error(Code::kDataError,
-                   fmt::format("KV scales: layer {} gives keys or values that are not finite on "
-                               "random tokens",
-                               layer));
-    }
-    const float k = ScaleFor(largest.k, layout.dtype);
-    const float v = ScaleFor(largest.v, layout.dtype);
-    const size_t first = size_t{layer} * layout.num_kv_heads;
-    std::fill_n(scales.k.begin() + static_cast<ptrdiff_t>(first), layout.num_kv_heads, k);
-    std::fill_n(scales.v.begin() + static_cast<ptrdiff_t>(first), layout.num_kv_heads, v);
-    LOG_INFO(
-        "KV scales: layer {} k_scale={:.6g} v_scale={:.6g} (largest |K| {:.4g}, |V| {:.4g} of "
-        "{} random tokens)",
-        layer, k, v, largest.k, largest.v, num_tokens);
-  }
-  model.kv_cache().SetScales(scales, backend);
+  KvScaleSet set;
+  set.source = KvScaleSource::kRandomTokens;
+  set.scales = *std::move(scales);
+  const std::string name = fmt::format("{} random tokens", num_tokens);
+  set.origins.assign(layout.num_layers, {name, name});
+  model.kv_cache().SetScales(set, backend);
   return {};
 }
 

@@ -1,11 +1,38 @@
-// Scales of an FP8 KV cache from random tokens, at start: the article's second calibration mode.
+// Scales of an FP8 KV cache from statistics of keys and values; and the statistics of random tokens
+// at start, the article's second calibration mode.
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
+#include "model/kv_scales.h"
+#include "model/kv_stats.h"
 #include "model/model.h"
 
 namespace kvs {
+
+// How a scale is chosen from what its values reach.
+enum class KvScaleFit : uint8_t {
+  kMinMax,      // the largest |x| becomes the largest code: nothing is clipped
+  kPercentile,  // that share of the values does, those beyond it are clipped
+  kMse,         // the least mean squared error of storing and reading back
+};
+
+struct KvFitOptions {
+  KvScaleFit fit = KvScaleFit::kMinMax;
+  bool per_head = false;        // a scale for each KV head, else one for the heads of a layer
+  double percentile = 0.99999;  // of kPercentile: the share that is not clipped
+  float headroom = 1.0f;        // multiplies every scale
+  KvCacheDType dtype = KvCacheDType::kF8E4M3;
+};
+
+// A head, or layer, that saw zeros alone gets 1. kDataError names the first layer whose keys or
+// values are not finite. REQUIRES: counts, for a fit other than kMinMax.
+Result<KvScales> FitKvScales(const KvStatistics& statistics, const KvFitOptions& options);
+
+// Mean squared error of storing the values as `dtype` with `scale`, over their mean square; 0
+// without values. From the counts.
+double RelativeSquaredError(const KvHeadStatistics& head, KvCacheDType dtype, float scale);
 
 // Computes one sequence of random tokens with a float32 cache and sets every layer's k_scale and
 // v_scale to kHeadroom * (largest magnitude seen in the layer) / (largest FP8 code), the same for

@@ -201,12 +201,11 @@ void Llama::Sample(std::span<const SampleRow> rows, std::span<SampleResult> resu
 Result<std::unique_ptr<Model>> MakeLlama(const ModelConfig& config, const ModelLoadOptions& options,
                                          WeightSource& weights, Backend& backend) {
   const StepLimits& limits = options.limits;
-  const KvLayout layout{config.num_layers, config.num_kv_heads, config.head_dim, limits.block_size,
-                        options.kv_dtype};
-  const size_t num_scales = size_t{config.num_layers} * config.num_kv_heads;
-  const KvScales scales{std::vector<float>(num_scales, 1.0f), std::vector<float>(num_scales, 1.0f)};
+  const KvLayout layout{config.num_layers, config.num_kv_heads,
+                        config.head_dim,   limits.block_size,
+                        options.kv_dtype,  static_cast<uint32_t>(options.kv_bf16_layers.size())};
   // The small and the likely to fail first: reading weights takes longest.
-  auto kv_cache = KvCache::Make(layout, options.num_blocks, scales, backend);
+  auto kv_cache = KvCache::Make(layout, options.num_blocks, options.kv_bf16_layers, backend);
   if (!kv_cache) return tl::unexpected(kv_cache.error());
   auto inputs = StepInputs::Make(limits, {config.vocab_size, options.num_blocks}, backend);
   if (!inputs) return tl::unexpected(inputs.error());

@@ -2,12 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <utility>
 
+#include "base/log.h"
 #include "kvserve/check.h"
 #include "model/checkpoint.h"
 #include "model/dummy_weights.h"
+#include "model/kv_cache.h"
 #include "model/kv_calibration.h"
+#include "model/kv_scale_reader.h"
 #include "model/registry.h"
 
 namespace kvs {
@@ -34,13 +38,72 @@ void CheckLimits(const StepLimits& limits) {
   KVS_CHECK_OP(limits.block_size, >, 0u);
 }
 
-Result<std::unique_ptr<WeightSource>> OpenWeights(const ModelLoadOptions& options) {
+// The weights, and the scales that stand beside them in the checkpoint.
+struct Source {
+  std::unique_ptr<WeightSource> weights;
+  std::optional<KvScaleSet> kv_scales;
+};
+
+Result<Source> OpenSource(const ModelConfig& config, const ModelLoadOptions& options) {
+  Source source;
   if (options.load_format == LoadFormat::kDummy) {
-    return std::make_unique<DummyWeights>(options.seed, options.dtype);
+    source.weights = std::make_unique<DummyWeights>(options.seed, options.dtype);
+    return source;
   }
   auto checkpoint = Checkpoint::Open(options.model_dir);
   if (!checkpoint) return tl::unexpected(checkpoint.error());
-  return std::move(*checkpoint);
+  const KvLayout layout{config.num_layers, config.num_kv_heads, config.head_dim,
+                        options.limits.block_size, options.kv_dtype};
+  auto scales = ReadKvScales(**checkpoint, layout, options.kv_bf16_layers,
+                             config.kv_scheme && config.kv_scheme->fnuz);
+  if (!scales) return tl::unexpected(scales.error().WithContext(options.model_dir.string()));
+  source.kv_scales = *std::move(scales);
+  source.weights = std::move(*checkpoint);
+  return source;
+}
+
+// The scales of an FP8 cache; none where all are 1.
+Result<std::optional<KvScaleSet>> ChooseKvScales(const ModelConfig& config,
+                                                 const ModelLoadOptions& options,
+                                                 const KvLayout& layout,
+                                                 std::optional<KvScaleSet> of_checkpoint) {
+  if (!options.kv_scale_file.empty()) {
+    auto of_file = ReadKvScaleFile(options.kv_scale_file, layout);
+    if (!of_file) return tl::unexpected(of_file.error());
+    return std::optional(*std::move(of_file));
+  }
+  if (of_checkpoint) return of_checkpoint;
+  const std::string declared =
+      config.kv_scheme ? fmt::format("{} asks for an FP8 cache, but ", config.kv_scheme->where)
+                       : "";
+  const std::string none = fmt::format(
+      "KV scales: {}{} holds none, so every scale is 1.0 and what exceeds the largest code is "
+      "clipped",
+      declared, options.model_dir.string());
+  const std::string advice =
+      "`kvserve calibrate --model DIR --dataset FILE --output-dir DIR` gives the best scales, "
+      "--calibrate-on-requests N takes them from traffic, --calculate-kv-scales from random tokens";
+  if (options.require_kv_scales) {
+    return Error(Code::kDataError, fmt::format("--require-kv-scales: {}; {}", none, advice),
+                 "--require-kv-scales");
+  }
+  LOG_WARNING("{}. {}", none, advice);
+  return std::optional<KvScaleSet>();
+}
+
+void ReportKvScales(const KvCache& cache) {
+  const KvScaleSet& set = cache.scales();
+  const uint32_t num_kv_heads = cache.layout().num_kv_heads;
+  if (!IsFp8(cache.layout().dtype)) return;
+  LOG_INFO("KV scales: source={} granularity={} layers={} in_bf16={}", ToString(set.source),
+           set.IsPerHead(num_kv_heads) ? "attn_head" : "tensor", cache.layout().num_layers,
+           cache.layout().num_bf16_layers);
+  if (set.source == KvScaleSource::kDefault) return;
+  const std::vector<std::string> lines = DescribeKvScales(set, num_kv_heads);
+  for (size_t layer = 0; layer < lines.size(); ++layer) {
+    LOG_INFO("KV scales: {}{}", lines[layer],
+             IsFp8(cache.layer_dtypes()[layer]) ? "" : " (stored as bfloat16)");
+  }
 }
 
 }  // namespace
@@ -53,14 +116,20 @@ Result<std::unique_ptr<Model>> Model::Load(const ModelConfig& config,
     return Error(Code::kDataError, fmt::format("architecture '{}' is not supported; supported: {}",
                                                config.architecture, SupportedArchitectures()));
   }
-  auto weights = OpenWeights(options);
-  if (!weights) return tl::unexpected(weights.error());
-  auto model = architecture->make(config, options, **weights, backend);
+  auto source = OpenSource(config, options);
+  if (!source) return tl::unexpected(source.error());
+  auto model = architecture->make(config, options, *source->weights, backend);
   if (!model) return model;
   KVS_RETURN_IF_ERROR(backend.Reserve(LimitsOf(config, options.limits)));
+  KvCache& cache = (*model)->kv_cache();
   if (options.calculate_kv_scales) {
     KVS_RETURN_IF_ERROR(CalculateKvScales(options, **model, backend));
+  } else if (IsFp8(cache.layout().dtype)) {
+    auto scales = ChooseKvScales(config, options, cache.layout(), std::move(source->kv_scales));
+    if (!scales) return tl::unexpected(scales.error());
+    if (*scales) cache.SetScales(**scales, backend);
   }
+  ReportKvScales(cache);
   return model;
 }
 

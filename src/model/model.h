@@ -17,20 +17,17 @@
 
 namespace kvs {
 
-// Per layer and KV head, [num_layers][num_kv_heads]; all 1 where none are known.
-struct KvScales {
-  std::vector<float> k;
-  std::vector<float> v;
-};
-
 struct ModelLoadOptions {
   std::filesystem::path model_dir;
   LoadFormat load_format = LoadFormat::kAuto;
   DType dtype = DType::kBf16;  // of weights in memory
   uint64_t seed = 0;           // dummy weights
   KvCacheDType kv_dtype = KvCacheDType::kBf16;
-  uint32_t num_blocks = 0;           // usable blocks; the null block comes on top
-  bool calculate_kv_scales = false;  // from random tokens, before Load returns; FP8 only
+  std::vector<uint32_t> kv_bf16_layers;  // kept in BF16 where kv_dtype is FP8; ascending
+  uint32_t num_blocks = 0;               // usable blocks; the null block comes on top
+  bool calculate_kv_scales = false;      // from random tokens, before Load returns; FP8 only
+  std::filesystem::path kv_scale_file;   // --quantization-param-path; empty: the checkpoint's
+  bool require_kv_scales = false;        // no scales for an FP8 cache is an error
   StepLimits limits;
   std::function<void(uint64_t bytes_done, uint64_t bytes_total)> progress;  // may be empty
 };
@@ -51,7 +48,9 @@ class KvCache;
 
 class Model : public StepRunner {
  public:
-  // kDataError names the tensor or config field; kOsError the memory that could not be had.
+  // Gives an FP8 cache the scales of, in this order: random tokens where asked for, the file, the
+  // checkpoint, else 1. kDataError names the tensor, layer or config field; kNotFound the file;
+  // kOsError the memory that could not be had.
   static Result<std::unique_ptr<Model>> Load(const ModelConfig& config,
                                              const ModelLoadOptions& options, Backend& backend);
   virtual const ModelConfig& config() const = 0;

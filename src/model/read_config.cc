@@ -9,6 +9,7 @@
 #include "model/checkpoint.h"
 #include "model/json_fields.h"
 #include "model/json_file.h"
+#include "model/kv_scheme.h"
 #include "model/model.h"
 #include "model/registry.h"
 
@@ -100,7 +101,8 @@ void RefuseUnsupported(JsonFields& fields, const ModelConfig& config) {
     if (fields.Bool(key, false)) fields.Refuse(key, "only false is supported");
   }
   if (fields.String("hidden_act", "silu") != "silu") fields.Refuse("hidden_act", "supported: silu");
-  if (fields.Has("quantization_config")) {
+  const Json* quantization = fields.Find("quantization_config");
+  if (quantization != nullptr && QuantizesMoreThanKv(*quantization)) {
     fields.Refuse("quantization_config", "only unquantized weights are supported");
   }
   if (fields.Number("partial_rotary_factor", 0.0, 1.0, 1.0) != 1.0) {
@@ -172,6 +174,9 @@ Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir) {
   ReadSpecialTokens(fields, config);
   ReadDType(fields, model_dir, config);
   if (fields.error()) return tl::unexpected(*fields.error());
+  auto kv_scheme = ReadKvScheme(*json, model_dir);
+  if (!kv_scheme) return tl::unexpected(kv_scheme.error());
+  config.kv_scheme = *std::move(kv_scheme);
   KVS_RETURN_IF_ERROR(ReadGenerationConfig(model_dir / kGenerationConfigFile, config));
   return config;
 }

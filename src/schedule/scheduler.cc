@@ -30,6 +30,7 @@ Scheduler::Impl::Impl(const SchedulerConfig& scheduler_config)
       blocks({.num_blocks = config.num_blocks,
               .block_size = Checked(config.limits).block_size,
               .hash_seed = config.hash_seed,
+              .kv_identity = config.kv_identity,
               .num_hash_bits = config.num_hash_bits}),
       in_flight(config.num_blocks),
       waiting(config.policy),

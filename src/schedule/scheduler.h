@@ -28,6 +28,7 @@ struct SchedulerConfig {
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
   std::vector<TokenId> eos_token_ids;
   uint64_t hash_seed = 0;                   // random per process; roots every block hash
+  uint64_t kv_identity = 0;                 // of what the cache stores: dtypes and scales; likewise
   uint32_t num_hash_bits = kBlockHashBits;  // tests force collisions with fewer
 };
 

@@ -14,18 +14,19 @@ std::vector<TokenId> Tokens(uint32_t count, uint32_t first = 0) {
 }
 
 TEST(BlockHash, RootDependsOnSeedAndScope) {
-  EXPECT_EQ(RootHash(1, "tenant"), RootHash(1, "tenant"));
-  EXPECT_NE(RootHash(1, "tenant"), RootHash(2, "tenant"));
-  EXPECT_NE(RootHash(1, "tenant"), RootHash(1, "other"));
-  EXPECT_NE(RootHash(1, ""), RootHash(2, ""));
+  EXPECT_EQ(RootHash(1, 0, "tenant"), RootHash(1, 0, "tenant"));
+  EXPECT_NE(RootHash(1, 0, "tenant"), RootHash(2, 0, "tenant"));
+  EXPECT_NE(RootHash(1, 0, "tenant"), RootHash(1, 0, "other"));
+  EXPECT_NE(RootHash(1, 0, "tenant"), RootHash(1, 7, "tenant")) << "other scales, other blocks";
+  EXPECT_NE(RootHash(1, 0, ""), RootHash(2, 0, ""));
 }
 
 TEST(BlockHash, DependsOnParentAndOnEveryToken) {
-  const BlockHash root = RootHash(7, "");
+  const BlockHash root = RootHash(7, 0, "");
   const auto tokens = Tokens(16);
   const BlockHash hash = HashBlock(root, tokens);
   EXPECT_EQ(hash, HashBlock(root, tokens));
-  EXPECT_NE(hash, HashBlock(RootHash(8, ""), tokens));
+  EXPECT_NE(hash, HashBlock(RootHash(8, 0, ""), tokens));
   for (size_t i = 0; i < tokens.size(); ++i) {
     auto changed = tokens;
     changed[i].value ^= 1;
@@ -40,7 +41,7 @@ TEST(BlockHash, TruncationKeepsTheLowBits) {
 }
 
 TEST(HashChain, ExtendsByFullBlocksOnly) {
-  const BlockHash root = RootHash(3, "s");
+  const BlockHash root = RootHash(3, 0, "s");
   const auto tokens = Tokens(40);
   HashChain chain(root, 16);
   chain.Extend(std::span(tokens).first(15));
@@ -57,8 +58,8 @@ TEST(HashChain, ExtendsByFullBlocksOnly) {
 
 TEST(HashChain, StepwiseEqualsAtOnce) {
   const auto tokens = Tokens(200, 5);
-  HashChain stepwise(RootHash(3, ""), 4);
-  HashChain at_once(RootHash(3, ""), 4);
+  HashChain stepwise(RootHash(3, 0, ""), 4);
+  HashChain at_once(RootHash(3, 0, ""), 4);
   for (size_t n = 0; n <= tokens.size(); ++n) stepwise.Extend(std::span(tokens).first(n));
   at_once.Extend(tokens);
   ASSERT_EQ(stepwise.size(), at_once.size());
@@ -67,7 +68,7 @@ TEST(HashChain, StepwiseEqualsAtOnce) {
 
 TEST(HashChainDeathTest, TokensMayNotShrink) {
   const auto tokens = Tokens(8);
-  HashChain chain(RootHash(1, ""), 4);
+  HashChain chain(RootHash(1, 0, ""), 4);
   chain.Extend(tokens);
   EXPECT_DEATH(chain.Extend(std::span(tokens).first(4)), "check failed");
 }

@@ -12,7 +12,7 @@ using Tokens = std::array<TokenId, kBlockSize>;
 
 Tokens Fill(uint32_t value) { return {TokenId{value}, TokenId{value}, TokenId{1}, TokenId{2}}; }
 
-const BlockHash kRoot = RootHash(5, "");
+const BlockHash kRoot = RootHash(5, 0, "");
 
 BlockKey FirstKey(const Tokens& tokens) {
   return {HashBlock(kRoot, tokens), kRoot, kRootContent, tokens};

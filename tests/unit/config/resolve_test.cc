@@ -63,6 +63,30 @@ TEST(Resolve, ScalesAreForFp8) {
   EXPECT_FALSE(Resolve({"--kv-cache-dtype", "fp8"})->calculate_kv_scales);
 }
 
+TEST(Resolve, AutoKvDtypeFollowsTheCheckpointsScheme) {
+  ModelConfig config = SmallModel();
+  config.kv_scheme = KvQuantScheme{.where = "config.json: kv_cache_scheme"};
+  EXPECT_EQ(Resolve({}, config)->kv_dtype, KvCacheDType::kF8E4M3);
+  EXPECT_EQ(Resolve({"--kv-cache-dtype", "bfloat16"}, config)->kv_dtype, KvCacheDType::kBf16);
+  config.kv_scheme->unsupported = "is 'NVFP4'; supported: FP8";
+  const auto refused = Resolve({}, config);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message(),
+            "--kv-cache-dtype: 'auto' follows the checkpoint, but config.json: kv_cache_scheme is "
+            "'NVFP4'; supported: FP8; ask for bfloat16, float16, fp8 or fp8_e5m2");
+  EXPECT_EQ(Resolve({"--kv-cache-dtype", "fp8"}, config)->kv_dtype, KvCacheDType::kF8E4M3);
+}
+
+TEST(Resolve, LayersKeptInBf16CostWhatTheyTake) {
+  const auto options = Resolve({"--kv-cache-dtype", "fp8", "--kv-cache-dtype-skip-layers", "3", "1",
+                                "3", "--kv-cache-memory-bytes", "1000000"});
+  ASSERT_TRUE(options) << options.error().message();
+  EXPECT_EQ(options->kv_bf16_layers, (std::vector<uint32_t>{1, 3}));
+  EXPECT_EQ(options->kv_bytes_per_token, 6 * 256u + 2 * 512u);
+  EXPECT_EQ(options->num_blocks, 1000000 / (16 * 2560u));
+  EXPECT_EQ(options->kv_pool_bytes, options->num_blocks * 16 * 2560u);
+}
+
 TEST(Resolve, KeyFileJoinsTheKeys) {
   const TempDir dir;
   const std::string file = dir.Write("keys", "k2\n");

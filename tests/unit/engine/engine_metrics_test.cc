@@ -54,6 +54,7 @@ TEST(EngineMetrics, EveryNameIsThereBeforeTheFirstRequest) {
                            "kvserve_kv_cached_free_blocks gauge",
                            "kvserve_kv_held_blocks gauge",
                            "kvserve_kv_pool_bytes gauge",
+                           "kvserve_kv_scales_info gauge",
                            "kvserve_kv_bytes_per_token gauge",
                            "kvserve_kv_saturated_values_total counter",
                            "kvserve_prefix_miss_tokens_total counter",
@@ -62,14 +63,26 @@ TEST(EngineMetrics, EveryNameIsThereBeforeTheFirstRequest) {
                            "kvserve_kv_blocks_leaked gauge"}) {
     EXPECT_THAT(text, HasSubstr("# TYPE " + std::string(name) + "\n"));
   }
-  for (const char* label :
-       {"finished_reason=\"stop\"", "finished_reason=\"length\"", "finished_reason=\"abort\"",
-        "finished_reason=\"error\"", "reason=\"capacity\"", "reason=\"deferred\"",
-        "reason=\"not_cached\"", "reason=\"partial_block\"", "reason=\"last_token\"",
-        "reason=\"queue_full\"", "reason=\"stopping\"", "source=\"local_compute\"",
-        "source=\"local_cache_hit\"", "block_size=\"16\"", "cache_dtype=\"fp8_e4m3\"",
-        "num_gpu_blocks=\"64\"", "enable_prefix_caching=\"True\"", "kv_cache_size_tokens=\"1024\"",
-        "kv_cache_max_concurrency=\"2.00\""}) {
+  for (const char* label : {"finished_reason=\"stop\"",
+                            "finished_reason=\"length\"",
+                            "finished_reason=\"abort\"",
+                            "finished_reason=\"error\"",
+                            "reason=\"capacity\"",
+                            "reason=\"deferred\"",
+                            "reason=\"not_cached\"",
+                            "reason=\"partial_block\"",
+                            "reason=\"last_token\"",
+                            "reason=\"queue_full\"",
+                            "reason=\"stopping\"",
+                            "source=\"local_compute\"",
+                            "source=\"local_cache_hit\"",
+                            "block_size=\"16\"",
+                            "cache_dtype=\"fp8_e4m3\"",
+                            "num_gpu_blocks=\"64\"",
+                            "enable_prefix_caching=\"True\"",
+                            "kv_cache_size_tokens=\"1024\"",
+                            "kv_cache_max_concurrency=\"2.00\"",
+                            "source=\"default_1.0\""}) {
     EXPECT_THAT(text, HasSubstr(label));
   }
   EXPECT_EQ(MetricValue(registry, "kvserve_kv_bytes_per_token"), 128);

@@ -8,7 +8,7 @@ namespace {
 Sequence Make(uint32_t num_tokens) {
   Sequence sequence;
   for (uint32_t i = 0; i < num_tokens; ++i) sequence.token_ids.push_back(TokenId{i});
-  sequence.scheduler_state.chain = HashChain(RootHash(1, ""), 4);
+  sequence.scheduler_state.chain = HashChain(RootHash(1, 0, ""), 4);
   sequence.scheduler_state.chain.Extend(sequence.token_ids);
   return sequence;
 }
