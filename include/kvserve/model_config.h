@@ -60,7 +60,7 @@ struct KvQuantScheme {
   bool per_head = false;  // one scale per KV head, else per layer
   bool fnuz = false;      // the scales are for the FNUZ variant of E4M3, whose largest value is 240
   std::string where;      // "FILE: FIELD"
-  std::string unsupported;  // what follows `where` in a message; empty: it can be followed
+  std::string unsupported = {};  // what follows `where` in a message; empty: it can be followed
 };
 
 struct ModelConfig {
