@@ -14,6 +14,7 @@ import sys
 MAY_INCLUDE = {
     "base": [],
     "config": ["base"],
+    "device": ["base"],
     "tokenize": ["base"],
     "blocks": ["base"],
     "schedule": ["blocks", "base"],
@@ -39,6 +40,7 @@ DOORS = {
     "yaml-cpp/": ["src/config/config_file."],
     "pcre2.h": ["src/tokenize/regex."],
     "utf8proc.h": ["src/tokenize/"],
+    "dlfcn.h": ["src/device/open_backend.", "kernels/gpu/blas_lt"],
     "openssl/": ["src/base/", "src/http/"],
     "immintrin.h": ["kernels/"],
     "cuda": ["kernels/gpu/gpu.h", "kernels/gpu/hopper/", "kernels/gpu/blas_lt."],

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -14,6 +15,7 @@
 #include "base/metrics.h"
 #include "base/progress.h"
 #include "config/config.h"
+#include "device/open_backend.h"
 #include "engine/engine.h"
 #include "http/server.h"
 #include "kvserve/backend.h"
@@ -38,6 +40,22 @@ StepLimits LimitsOf(const ResolvedOptions& options) {
           .max_model_len = options.max_model_len,
           .max_num_logits_rows = options.max_num_logits_rows,
           .block_size = options.block_size};
+}
+
+// What the KV pool can have of a device's own memory.
+std::optional<DeviceBudget> BudgetOf(const ServerOptions& asked, const ModelConfig& config,
+                                     const Backend& backend) {
+  const auto memory = backend.device_memory();
+  if (!memory) return std::nullopt;
+  const StepLimits limits = {
+      .max_num_seqs = asked.scheduler.max_num_seqs,
+      .max_num_batched_tokens = asked.scheduler.max_num_batched_tokens,
+      .max_model_len = asked.model.max_model_len.value_or(config.max_position_embeddings),
+      .max_num_logits_rows = MaxLogitsRows(asked.scheduler),
+      .block_size = asked.cache.block_size};
+  return DeviceBudget{
+      memory->total, memory->free,
+      Model::DeviceBytes(config, limits, asked.model.dtype.value_or(config.checkpoint_dtype))};
 }
 
 Result<std::unique_ptr<Model>> LoadModel(const ResolvedOptions& options, const ModelConfig& config,
@@ -120,15 +138,17 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
   if (!model_dir) return tl::unexpected(model_dir.error());
   const auto config = ReadModelConfig(*model_dir);
   if (!config) return tl::unexpected(config.error());
-  const auto options = ResolveOptions(asked, *model_dir, *config);
+  const auto backend = OpenBackend({.device = asked.device,
+                                    .dtype = asked.model.dtype.value_or(config->checkpoint_dtype),
+                                    .cache_dir = {}});
+  if (!backend) return tl::unexpected(backend.error());
+  LOG_INFO("device: {}", (*backend)->Describe());
+  const auto options =
+      ResolveOptions(asked, *model_dir, *config, BudgetOf(asked, *config, **backend));
   if (!options) return tl::unexpected(options.error());
   LOG_INFO("kvserve {} resolved configuration: {}", KVS_VERSION, options->Summary());
   LogPool(*options);
 
-  const auto backend = MakeCpuBackend({.num_threads = asked.device.num_threads,
-                                       .instruction_set = asked.device.cpu_instruction_set});
-  if (!backend) return tl::unexpected(backend.error());
-  LOG_INFO("device: {}", (*backend)->Describe());
   const auto tokenizer = Tokenizer::Load(*model_dir);
   if (!tokenizer) return tl::unexpected(tokenizer.error());
   const auto started = std::chrono::steady_clock::now();

@@ -8,7 +8,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,6 +18,7 @@
 #include "kvserve/check.h"
 #include "kvserve/dtype.h"
 #include "kvserve/kernel_params.h"
+#include "kvserve/kv_layout.h"
 #include "kvserve/model_config.h"
 #include "kvserve/status.h"
 
@@ -78,6 +81,12 @@ struct BackendLimits {
   ExpertsConfig experts = {};
 };
 
+// Bytes of a device's own memory.
+struct DeviceMemory {
+  uint64_t total;
+  uint64_t free;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -86,6 +95,12 @@ class Backend {
   virtual std::string Describe() const = 0;
   // What activations are held in; the CPU holds float32.
   virtual DType activation_dtype() const = 0;
+
+  // Nothing where the device computes in the host's memory.
+  virtual std::optional<DeviceMemory> device_memory() const { return std::nullopt; }
+  // Whether there are kernels for a network of this shape: asked before any memory is taken.
+  // kInvalidArgument or kDataError names what is not supported and what is.
+  virtual Result<void> CheckSupport(const KvLayout&, uint32_t /*num_heads*/) const { return {}; }
 
   // kOsError when the memory cannot be had; `what` names its use in the message.
   virtual Result<DeviceBuffer> Allocate(size_t bytes, const char* what) = 0;
@@ -99,6 +114,16 @@ class Backend {
 
   // Takes every scratch buffer. Called once, before any op below; no op allocates after it.
   virtual Result<void> Reserve(const BackendLimits& limits) = 0;
+
+  // Before the ops of a step: what was planned for the step before holds no longer.
+  virtual void BeginStep() {}
+  // How many rows to make of `num_seqs` rows that are one token of a sequence each, so that few
+  // batch sizes exist and RunRecorded can serve them; num_seqs itself where that is of no use.
+  virtual uint32_t PaddedBatch(uint32_t num_seqs) const { return num_seqs; }
+  // Runs `ops`, which calls ops of this backend and nothing else. A call with the `key` of an
+  // earlier one may repeat the launches of that one instead: the caller promises that every pointer
+  // and size in them is the same.
+  virtual void RunRecorded(uint64_t /*key*/, const std::function<void()>& ops) { ops(); }
 
   virtual void Embed(const EmbedParams& params) = 0;
   virtual void AddRmsNorm(const AddRmsNormParams& params) = 0;
@@ -114,8 +139,14 @@ class Backend {
   virtual void ExpertLinear(const ExpertLinearParams&) { KVS_CHECK(has_experts()); }
   virtual void CombineExperts(const CombineExpertsParams&) { KVS_CHECK(has_experts()); }
 
-  // Results are complete when it returns.
-  virtual void Sample(const SampleParams& params) = 0;
+  // Sampling in two halves, so that the host can work in between: the first starts it (rows and
+  // what they point to are free again when it returns), the second waits and fills params.results.
+  virtual void StartSample(const SampleParams& params) = 0;
+  virtual void FinishSample(const SampleParams& params) = 0;
+  void Sample(const SampleParams& params) {
+    StartSample(params);
+    FinishSample(params);
+  }
   virtual void Synchronize() = 0;
 };
 

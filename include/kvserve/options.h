@@ -50,7 +50,10 @@ struct SchedulerOptions {
 
 struct DeviceOptions {
   DeviceKind device = DeviceKind::kAuto;
-  uint32_t num_threads = 0;  // CPU threads; 0 = one per core
+  uint32_t device_index = 0;     // of GPUs of this kind, as the driver numbers them
+  bool batch_invariant = false;  // a row's bits depend on that row alone; always so on the CPU
+  bool enforce_eager = false;    // no graphs are recorded
+  uint32_t num_threads = 0;      // CPU threads; 0 = one per core
   std::string cpu_instruction_set = "auto";
 };
 

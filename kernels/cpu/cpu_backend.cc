@@ -102,7 +102,8 @@ class CpuBackend final : public Backend {
   void CombineExperts(const CombineExpertsParams& params) override {
     experts_.Combine(params, pool_);
   }
-  void Sample(const SampleParams& params) override { sample_.Run(params, pool_); }
+  void StartSample(const SampleParams& params) override { sample_.Run(params, pool_); }
+  void FinishSample(const SampleParams&) override {}
   void Synchronize() override {}
 
  private:

@@ -11,14 +11,15 @@ namespace {
 
 constexpr uint32_t kPlanThreads = 1024;
 
-KVS_DEVICE DecodeSeq DescribeSeq(const PagedAttentionParams& params, uint32_t seq) {
+KVS_DEVICE DecodeSeq DescribeSeq(const PagedAttentionParams& params, uint32_t seq,
+                                 uint32_t tile_tokens) {
   DecodeSeq out{params.seq_lens[seq], params.query_start_loc[seq], 0, 0};
   const bool is_decode = params.query_start_loc[seq + 1] - out.query_row == 1;
   if (!is_decode || out.seq_len == 0) return out;
   if (params.window != 0 && out.seq_len > params.window) {
-    out.first_tile = (out.seq_len - params.window) / kDecodeTile;
+    out.first_tile = (out.seq_len - params.window) / tile_tokens;
   }
-  out.num_tiles = (out.seq_len + kDecodeTile - 1) / kDecodeTile - out.first_tile;
+  out.num_tiles = (out.seq_len + tile_tokens - 1) / tile_tokens - out.first_tile;
   return out;
 }
 
@@ -42,7 +43,8 @@ KVS_DEVICE uint32_t ExclusiveSum(uint32_t value, uint32_t* total) {
 
 __global__ void __launch_bounds__(kPlanThreads)
     PlanDecodeKernel(const KVS_GRID_CONSTANT PagedAttentionParams params,
-                     const KVS_GRID_CONSTANT DecodePlan plan, uint32_t min_piece_tiles) {
+                     const KVS_GRID_CONSTANT DecodePlan plan, uint32_t tile_tokens,
+                     uint32_t min_piece_tiles) {
   WaitForPreviousKernel();
   AllowNextKernel();
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
@@ -50,7 +52,7 @@ __global__ void __launch_bounds__(kPlanThreads)
   for (uint32_t first = 0; first < params.num_seqs; first += kPlanThreads) {
     const uint32_t seq = first + threadIdx.x;
     DecodeSeq info{};
-    if (seq < params.num_seqs) info = DescribeSeq(params, seq);
+    if (seq < params.num_seqs) info = DescribeSeq(params, seq, tile_tokens);
     uint32_t total;
     const uint32_t before = ExclusiveSum(info.num_tiles, &total);
     if (seq < params.num_seqs) {
@@ -84,6 +86,7 @@ __global__ void __launch_bounds__(kPlanThreads)
       piece.seq = low;
       piece.kv_head = within / info.num_tiles;
       piece.tile = info.first_tile + within % info.num_tiles;
+      piece.info = info;
       piece.num_tiles = line - begin < piece_tiles ? line - begin : piece_tiles;
     }
     plan.pieces[cta] = piece;
@@ -134,7 +137,7 @@ Result<void> PagedDecode::Reserve(const BackendLimits& limits, const DeviceFacts
 
 void PagedDecode::Plan(const PagedAttentionParams& params, const Launch& launch) {
   LaunchKernel(PlanDecodeKernel, dim3(1), dim3(kPlanThreads), 0, launch, params, plan_,
-               kMinPieceTiles);
+               DecodeTileTokens(params.kv.layout.dtype, params.kv.layout.head_dim), kMinPieceTiles);
 }
 
 void PagedDecode::Run(const PagedAttentionParams& params, const Launch& launch) {

@@ -1,6 +1,6 @@
 // The decode attention kernel. See paged_decode.h for the plan it follows.
 //
-// One warp owns 16 of the 64 tokens of a tile and works alone until its piece ends: it keeps
+// One warp owns kTokens of the tokens of a tile and works alone until its piece ends: it keeps
 // kStages tiles of K and V on their way to its own part of shared memory, multiplies K by the
 // queries (S^T = K Q^T), keeps a running softmax, and multiplies V^T by P^T. The warps of a block
 // meet only to merge their states at the end of each (sequence, KV head) pair.
@@ -22,7 +22,9 @@ struct DecodeTraits {
   static constexpr uint32_t kHeads = 8 * kHeadTiles;
   static constexpr uint32_t kWarps = 4;
   static constexpr uint32_t kThreads = kWarps * kWarpSize;
-  static constexpr uint32_t kTokens = 16;  // of one warp and tile
+  static constexpr uint32_t kTileTokens = DecodeTileTokens(dtype, kHeadDim);
+  static constexpr uint32_t kTokens = kTileTokens / kWarps;  // of one warp and tile
+  static constexpr uint32_t kRowTiles = kTokens / 16;        // of the matrix instruction
   static constexpr uint32_t kRowBytes = kHeadDim * SizeOf(dtype);
   static constexpr uint32_t kRowPieces = kRowBytes / 16;
   static constexpr uint32_t kPlaneBytes = kTokens * kRowBytes;
@@ -32,14 +34,16 @@ struct DecodeTraits {
   static constexpr uint32_t kStages = 24576 / kStageBytes < 2 ? 2 : 24576 / kStageBytes;
   static constexpr uint32_t kDimTiles = kHeadDim / 16;
   static constexpr bool kIsFp8 = SizeOf(dtype) == 1;
-  static_assert(kWarps * kTokens == kDecodeTile);
+  static_assert(kRowTiles * 16 == kTokens);
 };
 
-// Bytes of dynamic shared memory: the warps' stages, then what merging needs (paged_decode_merge).
+// Bytes of dynamic shared memory: the warps' stages, then the larger of what the warps' states and
+// what the states of all parts of a pair take (paged_decode_merge.cuh).
 template <class Traits>
-constexpr uint32_t DecodeSharedBytes(uint32_t group) {
-  return Traits::kWarps * (Traits::kStages * Traits::kStageBytes +
-                           group * (Traits::kHeadDim + 2) * static_cast<uint32_t>(sizeof(float)));
+constexpr uint32_t DecodeSharedBytes(uint32_t group, uint32_t num_ctas) {
+  const uint32_t warps = Traits::kWarps * group * (Traits::kHeadDim + 2) * 4;
+  const uint32_t parts = num_ctas * group * 8;
+  return Traits::kWarps * Traits::kStages * Traits::kStageBytes + (warps > parts ? warps : parts);
 }
 
 // Where a 16-byte piece of a row stands in shared memory: pieces of eight neighbouring rows lie in
@@ -58,6 +62,12 @@ struct DecodeCursor {
   uint32_t left;  // tiles of the piece, this one included
   DecodeSeq info;
 
+  KVS_DEVICE explicit DecodeCursor(const DecodePiece& piece)
+      : seq(piece.seq),
+        kv_head(piece.kv_head),
+        tile(piece.tile),
+        left(piece.num_tiles),
+        info(piece.info) {}
   KVS_DEVICE bool AtPairEnd() const {
     return left == 1 || tile + 1 == info.first_tile + info.num_tiles;
   }
@@ -76,21 +86,28 @@ struct DecodeCursor {
   }
 };
 
-// A warp's loads: block ids are fetched 32 tiles at a time, one a lane.
+// A warp's loads: block ids are fetched 32 at a time, one a lane, each for 16 tokens.
 template <class Traits>
 struct DecodeLoader {
+  static constexpr uint32_t kIdTiles = kWarpSize / Traits::kRowTiles;  // that 32 ids serve
+
   const PagedAttentionParams& params;
   const DecodePlan& plan;
   DecodeCursor at;
   uint8_t* stages;
   uint32_t warp;
   uint32_t lane;
-  uint32_t ids_tile;  // the tile that lane 0's id is for
-  uint32_t id;
+  uint32_t ids_tile = 0;  // the tile that lane 0's id is for
+  uint32_t id = 0;
+
+  KVS_DEVICE uint32_t FirstToken() const {
+    return at.tile * Traits::kTileTokens + warp * Traits::kTokens;
+  }
 
   KVS_DEVICE void FetchIds() {
     ids_tile = at.tile;
-    const uint32_t token = (at.tile + lane) * kDecodeTile + warp * Traits::kTokens;
+    const uint32_t token = FirstToken() + lane / Traits::kRowTiles * Traits::kTileTokens +
+                           lane % Traits::kRowTiles * 16;
     const uint32_t block = token / params.kv.layout.block_size;
     id = token < at.info.seq_len
              ? params.block_tables[size_t{at.seq} * params.max_blocks_per_seq + block].value
@@ -100,30 +117,35 @@ struct DecodeLoader {
   // Starts the copies of the next tile into `stage`, if there is one, and closes their group.
   KVS_DEVICE void LoadNext(uint32_t stage) {
     if (at.left > 0) {
-      if (at.tile - ids_tile >= kWarpSize) FetchIds();
-      const uint32_t block = __shfl_sync(0xffffffffu, id, static_cast<int>(at.tile - ids_tile));
-      CopyTile(block, stages + stage * Traits::kStageBytes);
+      if (at.tile - ids_tile >= kIdTiles) FetchIds();
+#pragma unroll
+      for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
+        const uint32_t holder = (at.tile - ids_tile) * Traits::kRowTiles + r;
+        const uint32_t block = __shfl_sync(0xffffffffu, id, static_cast<int>(holder));
+        CopyRows(block, FirstToken() + r * 16,
+                 stages + stage * Traits::kStageBytes + r * 16 * Traits::kRowBytes);
+      }
       if (at.Advance(plan, params.kv.layout.num_kv_heads)) FetchIds();
     }
     CommitAsyncCopies();
   }
 
-  KVS_DEVICE void CopyTile(uint32_t block, uint8_t* stage) {
+  // K and V of 16 tokens that lie in one block.
+  KVS_DEVICE void CopyRows(uint32_t block, uint32_t token, uint8_t* to) {
     const KvLayout& layout = params.kv.layout;
-    const uint32_t token = at.tile * kDecodeTile + warp * Traits::kTokens;
     const size_t plane_bytes = layout.PlaneElements() * SizeOf(layout.dtype);
     const uint8_t* k = static_cast<const uint8_t*>(params.kv.data) +
                        layout.KOffset(BlockId{block}, at.kv_head) * SizeOf(layout.dtype) +
                        size_t{token % layout.block_size} * Traits::kRowBytes;
     const uint32_t valid = at.info.seq_len > token ? at.info.seq_len - token : 0;
 #pragma unroll
-    for (uint32_t i = 0; i < Traits::kPlaneBytes / 16 / kWarpSize; ++i) {
+    for (uint32_t i = 0; i < Traits::kRowPieces * 16 / kWarpSize; ++i) {
       const uint32_t index = i * kWarpSize + lane;
       const uint32_t row = index / Traits::kRowPieces;
-      const uint32_t to = SwizzledOffset<Traits::kRowBytes>(row, index % Traits::kRowPieces);
+      const uint32_t offset = SwizzledOffset<Traits::kRowBytes>(row, index % Traits::kRowPieces);
       // Rows beyond the sequence become zero: whatever stands there must not reach the sums.
-      AsyncCopy16(stage + to, k + index * 16, row < valid);
-      AsyncCopy16(stage + Traits::kPlaneBytes + to, k + plane_bytes + index * 16, row < valid);
+      AsyncCopy16(to + offset, k + index * 16, row < valid);
+      AsyncCopy16(to + Traits::kPlaneBytes + offset, k + plane_bytes + index * 16, row < valid);
     }
   }
 };
@@ -158,7 +180,7 @@ struct DecodeQueries {
   }
 };
 
-// scores[n] += K of this warp's 16 tokens times the queries.
+// scores[n] += K of 16 tokens times the queries.
 template <class Traits, class Queries>
 KVS_DEVICE void MultiplyKeys(const uint8_t* keys, const Queries& queries, uint32_t lane,
                              float (&scores)[Traits::kHeadTiles][4]) {
@@ -267,28 +289,39 @@ struct DecodeState {
     }
   }
 
-  // Takes in the scores of one tile (base 2, masked ones -infinity) and returns their weights as a
-  // B fragment.
-  KVS_DEVICE void Update(const float (&scores)[4], uint32_t n, uint32_t (&p)[2]) {
-    float top0 = fmaxf(scores[0], scores[2]), top1 = fmaxf(scores[1], scores[3]);
+  // Takes in the scores of one tile (base 2, masked ones -infinity) and returns their weights as B
+  // fragments.
+  KVS_DEVICE void Update(const float (&scores)[Traits::kRowTiles][Traits::kHeadTiles][4],
+                         uint32_t (&p)[Traits::kRowTiles][Traits::kHeadTiles][2]) {
 #pragma unroll
-    for (uint32_t mask = 4; mask < kWarpSize; mask *= 2) {
-      top0 = fmaxf(top0, ShuffleXor(top0, mask));
-      top1 = fmaxf(top1, ShuffleXor(top1, mask));
+    for (uint32_t n = 0; n < Traits::kHeadTiles; ++n) {
+      float top0 = max[n][0], top1 = max[n][1];
+#pragma unroll
+      for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
+        top0 = fmaxf(top0, fmaxf(scores[r][n][0], scores[r][n][2]));
+        top1 = fmaxf(top1, fmaxf(scores[r][n][1], scores[r][n][3]));
+      }
+#pragma unroll
+      for (uint32_t mask = 4; mask < kWarpSize; mask *= 2) {
+        top0 = fmaxf(top0, ShuffleXor(top0, mask));
+        top1 = fmaxf(top1, ShuffleXor(top1, mask));
+      }
+      if (__any_sync(0xffffffffu, top0 != max[n][0] || top1 != max[n][1])) {
+        Rescale(n, exp2f(max[n][0] - top0), exp2f(max[n][1] - top1));
+        max[n][0] = top0;
+        max[n][1] = top1;
+      }
+#pragma unroll
+      for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
+        const auto& s = scores[r][n];
+        const float p0 = exp2f(s[0] - top0), p1 = exp2f(s[1] - top1);
+        const float p2 = exp2f(s[2] - top0), p3 = exp2f(s[3] - top1);
+        sum[n][0] += p0 + p2;
+        sum[n][1] += p1 + p3;
+        p[r][n][0] = TransposeMatrix(Pack2<typename Traits::Compute>(p0, p1));
+        p[r][n][1] = TransposeMatrix(Pack2<typename Traits::Compute>(p2, p3));
+      }
     }
-    top0 = fmaxf(top0, max[n][0]);
-    top1 = fmaxf(top1, max[n][1]);
-    if (__any_sync(0xffffffffu, top0 != max[n][0] || top1 != max[n][1])) {
-      Rescale(n, exp2f(max[n][0] - top0), exp2f(max[n][1] - top1));
-      max[n][0] = top0;
-      max[n][1] = top1;
-    }
-    const float p0 = exp2f(scores[0] - top0), p1 = exp2f(scores[1] - top1);
-    const float p2 = exp2f(scores[2] - top0), p3 = exp2f(scores[3] - top1);
-    sum[n][0] += p0 + p2;
-    sum[n][1] += p1 + p3;
-    p[0] = TransposeMatrix(Pack2<typename Traits::Compute>(p0, p1));
-    p[1] = TransposeMatrix(Pack2<typename Traits::Compute>(p2, p3));
   }
 
   // Lower than any score; finite, so that the difference of two of them is a number.
@@ -310,8 +343,8 @@ struct DecodeState {
 
 // Scales the scores to base 2 and removes tokens outside [begin, end).
 template <class Traits>
-KVS_DEVICE void MaskScores(float (&scores)[Traits::kHeadTiles][4], float scale, uint32_t token,
-                           uint32_t begin, uint32_t end, uint32_t lane) {
+KVS_DEVICE void ScaleAndMask(float (&scores)[Traits::kHeadTiles][4], float scale, uint32_t token,
+                             uint32_t begin, uint32_t end, uint32_t lane) {
   const uint32_t low = token + lane / 4, high = low + 8;
   const bool keep_low = low >= begin && low < end;
   const bool keep_high = high >= begin && high < end;

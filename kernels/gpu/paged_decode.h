@@ -19,6 +19,12 @@ inline constexpr uint32_t kDecodeTile = 64;      // tokens
 inline constexpr uint32_t kDecodeMaxGroup = 16;  // query heads per KV head
 inline constexpr uint32_t kDecodeCtasPerSm = 2;
 
+// Tokens that one block takes at a time: four warps with 16 rows each, or 32 where rows are so
+// short that twice as many hide the latency of the instructions better.
+constexpr uint32_t DecodeTileTokens(KvCacheDType dtype, uint32_t head_dim) {
+  return head_dim * SizeOf(dtype) <= 128 ? 128 : 64;
+}
+
 // One sequence, as the attention kernel needs it.
 struct DecodeSeq {
   uint32_t seq_len;
@@ -33,6 +39,7 @@ struct DecodePiece {
   uint32_t kv_head;
   uint32_t tile;
   uint32_t num_tiles;
+  DecodeSeq info;  // of `seq`
 };
 
 // Device memory; made by PagedDecode.

@@ -34,13 +34,11 @@ __global__ void __launch_bounds__(Traits::kThreads)
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
   const uint32_t group = params.num_heads / num_kv_heads;
   const uint32_t piece_tiles = *plan.piece_tiles;
-  const DecodePiece piece = plan.pieces[blockIdx.x];
 
   // The plan is older than the kernel in front; queries, and K and V of the newest token, are not.
-  DecodeCursor at{piece.seq, piece.kv_head, piece.tile, piece.num_tiles, {}};
-  if (at.left > 0) at.info = plan.seqs[at.seq];
+  DecodeCursor at(plan.pieces[blockIdx.x]);
   uint8_t* stages = shared + warp * Traits::kStages * Traits::kStageBytes;
-  DecodeLoader<Traits> loader{params, plan, at, stages, warp, lane, 0, 0};
+  DecodeLoader<Traits> loader{params, plan, at, stages, warp, lane};
   if (at.left > 0) loader.FetchIds();
   WaitForPreviousKernel();
   AllowNextKernel();
@@ -70,17 +68,23 @@ __global__ void __launch_bounds__(Traits::kThreads)
     loader.LoadNext((stage + Traits::kStages - 1) % Traits::kStages);
 
     const uint8_t* keys = stages + stage * Traits::kStageBytes;
-    const uint32_t token = at.tile * kDecodeTile + warp * Traits::kTokens;
-    const uint32_t window_begin = params.window == 0 || at.info.seq_len <= params.window
-                                      ? 0
-                                      : at.info.seq_len - params.window;
-    float scores[Traits::kHeadTiles][4] = {};
-    MultiplyKeys<Traits>(keys, queries, lane, scores);
-    MaskScores<Traits>(scores, scale, token, window_begin, at.info.seq_len, lane);
-    uint32_t p[Traits::kHeadTiles][2];
+    const uint32_t token = at.tile * Traits::kTileTokens + warp * Traits::kTokens;
+    const uint32_t seq_len = at.info.seq_len;
+    const uint32_t begin =
+        params.window == 0 || seq_len <= params.window ? 0 : seq_len - params.window;
+    float scores[Traits::kRowTiles][Traits::kHeadTiles][4] = {};
 #pragma unroll
-    for (uint32_t n = 0; n < Traits::kHeadTiles; ++n) state.Update(scores[n], n, p[n]);
-    MultiplyValues<Traits>(keys + Traits::kPlaneBytes, p, lane, state.out);
+    for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
+      MultiplyKeys<Traits>(keys + r * 16 * Traits::kRowBytes, queries, lane, scores[r]);
+      ScaleAndMask<Traits>(scores[r], scale, token + r * 16, begin, seq_len, lane);
+    }
+    uint32_t p[Traits::kRowTiles][Traits::kHeadTiles][2];
+    state.Update(scores, p);
+    const uint8_t* values = keys + Traits::kPlaneBytes;
+#pragma unroll
+    for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
+      MultiplyValues<Traits>(values + r * 16 * Traits::kRowBytes, p[r], lane, state.out);
+    }
     stage = (stage + 1) % Traits::kStages;
 
     if (at.AtPairEnd()) EndPair<Traits, Act>(params, plan, piece_tiles, at, state, shared);
@@ -94,10 +98,10 @@ void RunPagedDecode(const PagedAttentionParams& params, const DecodePlan& plan,
                     const Launch& launch) {
   using Traits = DecodeTraits<dtype, kHeadDim, kHeadTiles>;
   const uint32_t group = params.num_heads / params.kv.layout.num_kv_heads;
-  const uint32_t shared_bytes = DecodeSharedBytes<Traits>(group);
+  const uint32_t shared_bytes = DecodeSharedBytes<Traits>(group, plan.num_ctas);
   DispatchAct(launch.act, [&]<class Act>() {
-    static const bool allowed = [] {
-      AllowShared(PagedDecodeKernel<Traits, Act>, DecodeSharedBytes<Traits>(8 * kHeadTiles));
+    static const bool allowed = [&] {
+      AllowShared(PagedDecodeKernel<Traits, Act>, launch.facts->max_shared_bytes);
       return true;
     }();
     static_cast<void>(allowed);

@@ -43,18 +43,23 @@ KVS_DEVICE void PublishState(const DecodeState<Traits>& mine, DecodeMergeSpace<T
   }
 }
 
-// Joins `count` states that lie `stride` heads apart, for four dims of one head.
-template <class LoadState, class LoadOut>
-KVS_DEVICE float4 JoinStates(uint32_t count, LoadState load_state, LoadOut load_out,
-                             float2* joined) {
+// Joins the warps' states of one head, for four of its dims.
+template <class Traits>
+KVS_DEVICE float4 JoinWarps(DecodeMergeSpace<Traits> space, uint32_t group, uint32_t head,
+                            uint32_t quad, float2* joined) {
+  constexpr uint32_t kQuads = Traits::kHeadDim / 4;
   float max = -1e30f;
-  for (uint32_t i = 0; i < count; ++i) max = fmaxf(max, load_state(i).x);
+#pragma unroll
+  for (uint32_t w = 0; w < Traits::kWarps; ++w) {
+    max = fmaxf(max, space.state[w * group + head].x);
+  }
   float sum = 0.0f;
   float4 out = make_float4(0, 0, 0, 0);
-#pragma unroll 4
-  for (uint32_t i = 0; i < count; ++i) {
-    const float2 state = load_state(i);
-    const float4 part = load_out(i);
+#pragma unroll
+  for (uint32_t w = 0; w < Traits::kWarps; ++w) {
+    const float2 state = space.state[w * group + head];
+    const float4 part =
+        reinterpret_cast<const float4*>(space.out)[(w * group + head) * kQuads + quad];
     const float weight = exp2f(state.x - max);
     sum += state.y * weight;
     out.x += part.x * weight;
@@ -91,6 +96,43 @@ KVS_DEVICE void StoreOut(Act* to, float4 value, float factor) {
   *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(out);
 }
 
+// Joins the parts of a pair in global memory. Their states are fetched by all threads at once and
+// turned into weights in shared memory, so that only the sums themselves follow one another.
+template <class Traits, class Act>
+KVS_DEVICE void JoinParts(DecodeMergeSpace<Traits> space, const DecodePlan& plan,
+                          const DecodePairSpan& span, uint32_t group, float v_factor, Act* out) {
+  constexpr uint32_t kQuads = Traits::kHeadDim / 4;
+  float2* states = reinterpret_cast<float2*>(space.out);  // [num_parts][group]
+  for (uint32_t i = threadIdx.x; i < span.num_parts * group; i += Traits::kThreads) {
+    const uint32_t part = i / group, head = i % group;
+    states[i] = __ldcg(&plan.partial_state[span.SlotOf(part) * group + head]);
+  }
+  __syncthreads();
+  for (uint32_t i = threadIdx.x; i < group * kQuads; i += Traits::kThreads) {
+    const uint32_t head = i / kQuads, quad = i % kQuads;
+    float max = -1e30f;
+#pragma unroll 8
+    for (uint32_t part = 0; part < span.num_parts; ++part) {
+      max = fmaxf(max, states[part * group + head].x);
+    }
+    float sum = 0.0f;
+    float4 value = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+    for (uint32_t part = 0; part < span.num_parts; ++part) {
+      const float4 piece = __ldcg(&reinterpret_cast<const float4*>(
+          plan.partial_out)[(span.SlotOf(part) * group + head) * kQuads + quad]);
+      const float2 state = states[part * group + head];
+      const float weight = exp2f(state.x - max);
+      sum += state.y * weight;
+      value.x += piece.x * weight;
+      value.y += piece.y * weight;
+      value.z += piece.z * weight;
+      value.w += piece.w * weight;
+    }
+    StoreOut(out + head * Traits::kHeadDim + 4 * quad, value, v_factor / sum);
+  }
+}
+
 // Ends a pair, or this block's part of it: every warp's state has been published. The block that
 // finds all parts there writes the output, [group][kHeadDim] at `out`.
 template <class Traits, class Act>
@@ -104,12 +146,7 @@ KVS_DEVICE void FinishPair(DecodeMergeSpace<Traits> space, const DecodePlan& pla
   for (uint32_t i = threadIdx.x; i < group * kQuads; i += Traits::kThreads) {
     const uint32_t head = i / kQuads, quad = i % kQuads;
     float2 state;
-    const float4 value = JoinStates(
-        Traits::kWarps, [&](uint32_t w) { return space.state[w * group + head]; },
-        [&](uint32_t w) {
-          return reinterpret_cast<const float4*>(space.out)[(w * group + head) * kQuads + quad];
-        },
-        &state);
+    const float4 value = JoinWarps(space, group, head, quad, &state);
     if (span.num_parts == 1) {
       StoreOut(out + head * Traits::kHeadDim + 4 * quad, value, v_factor / state.y);
     } else {
@@ -117,31 +154,17 @@ KVS_DEVICE void FinishPair(DecodeMergeSpace<Traits> space, const DecodePlan& pla
       if (quad == 0) plan.partial_state[slot * group + head] = state;
     }
   }
-  if (span.num_parts > 1) {
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      is_last = atomicAdd(arrivals, 1u) == span.num_parts - 1;
-      if (is_last) *arrivals = 0;
-    }
-    __syncthreads();
-    if (is_last) {
-      __threadfence();
-      for (uint32_t i = threadIdx.x; i < group * kQuads; i += Traits::kThreads) {
-        const uint32_t head = i / kQuads, quad = i % kQuads;
-        float2 state;
-        const float4 value = JoinStates(
-            span.num_parts,
-            [&](uint32_t p) { return __ldcg(&plan.partial_state[span.SlotOf(p) * group + head]); },
-            [&](uint32_t p) {
-              return __ldcg(&reinterpret_cast<const float4*>(
-                  plan.partial_out)[(span.SlotOf(p) * group + head) * kQuads + quad]);
-            },
-            &state);
-        StoreOut(out + head * Traits::kHeadDim + 4 * quad, value, v_factor / state.y);
-      }
-    }
+  if (span.num_parts == 1) return;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    is_last = atomicAdd(arrivals, 1u) == span.num_parts - 1;
+    if (is_last) *arrivals = 0;
   }
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  JoinParts(space, plan, span, group, v_factor, out);
 }
 
 }  // namespace kvs::gpu

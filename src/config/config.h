@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -99,11 +100,22 @@ struct ResolvedOptions {
 // tree it was built from. kNotFound.
 Result<std::filesystem::path> FindModelDir(const std::string& model);
 
+// Logits rows of a step: one for each sequence, and some for prompt logprobs.
+uint32_t MaxLogitsRows(const SchedulerOptions& asked);
+
+// What a device with memory of its own can give the KV cache, in bytes.
+struct DeviceBudget {
+  uint64_t total;
+  uint64_t free;
+  uint64_t model;  // what weights, activations and workspaces will take
+};
+
 // Cross-field checks; every error names the flag, the value and what is allowed. Reads the files
-// that the options name (API keys, certificate) and the machine's free memory.
+// that the options name (API keys, certificate) and, without `device`, the machine's free memory.
 Result<ResolvedOptions> ResolveOptions(const ServerOptions& asked,
                                        const std::filesystem::path& model_dir,
-                                       const ModelConfig& config);
+                                       const ModelConfig& config,
+                                       const std::optional<DeviceBudget>& device = std::nullopt);
 
 // `kvserve plan`: the arithmetic without starting, as text or JSON.
 Result<std::string> RunPlan(const PlanCommand& command, const ModelConfig& config);

@@ -171,6 +171,15 @@ void AddDeviceFlags(Table& table) {
        {"cpu", DeviceKind::kCpu},
        {"cuda", DeviceKind::kCuda},
        {"hip", DeviceKind::kHip}}));
+  table.push_back(WholeFlag<S>({"device-index", group, "N", "Which GPU, from 0"},
+                               At(&S::device, &DeviceOptions::device_index), 0, 63));
+  table.push_back(SwitchFlag<S>({"batch-invariant", group, nullptr,
+                                 "The same bits for a request whatever its company, chunks and "
+                                 "prefix hits: always so on the CPU, slower on a GPU"},
+                                At(&S::device, &DeviceOptions::batch_invariant)));
+  table.push_back(SwitchFlag<S>({"enforce-eager", group, nullptr,
+                                 "Launch every GPU operation by itself instead of recorded graphs"},
+                                At(&S::device, &DeviceOptions::enforce_eager)));
   table.push_back(WholeFlag<S>({"threads", group, "N", "CPU threads; 0: one per core", kCommon},
                                At(&S::device, &DeviceOptions::num_threads), 0, 1024));
   table.push_back(ChoiceFlag<S, std::string>(

@@ -21,16 +21,6 @@ tl::unexpected<Status> Refuse(const char* flag, const std::string& problem) {
   return Error(Code::kInvalidArgument, fmt::format("{}: {}", flag, problem), flag);
 }
 
-Result<void> CheckDevice(DeviceKind device) {
-  if (device == DeviceKind::kAuto || device == DeviceKind::kCpu) return {};
-  const char* name = device == DeviceKind::kCuda ? "cuda" : "hip";
-  return Error(Code::kUnavailable,
-               fmt::format("--device: got '{}', but the {} plugin is not part of this build; use "
-                           "--device cpu",
-                           name, name),
-               "--device");
-}
-
 // What the cache stores: as asked, else as the checkpoint says, else the type of the weights.
 Result<KvCacheDType> ResolveKvDType(const CacheOptions& asked, const ModelConfig& config,
                                     DType weights) {
@@ -101,7 +91,27 @@ struct PoolRequest {
   std::string text;
 };
 
-Result<PoolRequest> AskedPool(const CacheOptions& asked, const KvLayout& layout) {
+// What --gpu-memory-utilization leaves for the pool.
+Result<PoolRequest> SharedPool(const CacheOptions& asked, const KvLayout& layout,
+                               const DeviceBudget& device) {
+  const double share = asked.gpu_memory_utilization;
+  const auto usable = static_cast<uint64_t>(share * static_cast<double>(device.total));
+  const uint64_t taken = device.total - device.free + device.model;
+  if (usable <= taken + layout.BlockBytes()) {
+    return Refuse(
+        "--gpu-memory-utilization",
+        fmt::format("{} of the device's {} bytes are {}, but other programs use {} and "
+                    "the model needs {}: nothing is left for the KV cache; raise it, or "
+                    "lower --max-num-batched-tokens or --max-num-seqs",
+                    share, device.total, usable, device.total - device.free, device.model));
+  }
+  const uint64_t bytes = usable - taken;
+  return PoolRequest{"--gpu-memory-utilization", BlocksInBytes(layout, bytes),
+                     fmt::format("{} bytes at a share of {}", bytes, share)};
+}
+
+Result<PoolRequest> AskedPool(const CacheOptions& asked, const KvLayout& layout,
+                              const std::optional<DeviceBudget>& device) {
   const int num_given = (asked.kv_cache_memory_bytes ? 1 : 0) + (asked.kv_cache_tokens ? 1 : 0) +
                         (asked.num_gpu_blocks_override ? 1 : 0);
   if (num_given > 1) {
@@ -118,15 +128,22 @@ Result<PoolRequest> AskedPool(const CacheOptions& asked, const KvLayout& layout)
     return PoolRequest{"--kv-cache-tokens", blocks,
                        fmt::format("{} tokens", *asked.kv_cache_tokens)};
   }
+  if (device && num_given == 0) return SharedPool(asked, layout, *device);
   const uint64_t bytes = asked.kv_cache_memory_bytes.value_or(kCpuKvCacheBytesDefault);
   return PoolRequest{"--kv-cache-memory-bytes", BlocksInBytes(layout, bytes),
                      fmt::format("{} bytes{}", bytes, num_given == 0 ? " (the default)" : "")};
 }
 
+uint64_t AvailableBytes(const std::optional<DeviceBudget>& device) {
+  if (!device) return AvailableMemoryBytes();
+  return device->free > device->model ? device->free - device->model : 0;
+}
+
 // Blocks, bytes and tokens of the pool.
 Result<PoolRequest> ResolvePool(const CacheOptions& asked, const KvLayout& layout,
+                                const std::optional<DeviceBudget>& device,
                                 ResolvedOptions& options) {
-  auto pool = AskedPool(asked, layout);
+  auto pool = AskedPool(asked, layout, device);
   if (!pool) return pool;
   if (pool->num_blocks == 0) {
     return Refuse(pool->flag, fmt::format("{} hold no block; one block of {} tokens takes {} bytes",
@@ -139,7 +156,7 @@ Result<PoolRequest> ResolvePool(const CacheOptions& asked, const KvLayout& layou
                               pool->text, pool->num_blocks, layout.block_size, kPoolTokensMax));
   }
   const uint64_t bytes = pool->num_blocks * layout.BlockBytes();
-  const uint64_t available = AvailableMemoryBytes();
+  const uint64_t available = AvailableBytes(device);
   if (bytes > available) {
     return Refuse(pool->flag, fmt::format("{} need {} bytes of memory, but only {} are available; "
                                           "ask for less",
@@ -194,10 +211,14 @@ Result<void> ResolveHttp(const ServerOptions& asked, HttpOptions& http) {
 
 }  // namespace
 
+uint32_t MaxLogitsRows(const SchedulerOptions& asked) {
+  return asked.max_num_seqs + kPromptLogitsRows;
+}
+
 Result<ResolvedOptions> ResolveOptions(const ServerOptions& asked,
                                        const std::filesystem::path& model_dir,
-                                       const ModelConfig& config) {
-  KVS_RETURN_IF_ERROR(CheckDevice(asked.device.device));
+                                       const ModelConfig& config,
+                                       const std::optional<DeviceBudget>& device) {
   ResolvedOptions options{};
   options.model_dir = model_dir;
   options.served_model_names = asked.model.served_model_names;
@@ -211,14 +232,14 @@ Result<ResolvedOptions> ResolveOptions(const ServerOptions& asked,
   options.block_size = asked.cache.block_size;
   options.max_num_seqs = asked.scheduler.max_num_seqs;
   options.max_num_batched_tokens = asked.scheduler.max_num_batched_tokens;
-  options.max_num_logits_rows = asked.scheduler.max_num_seqs + kPromptLogitsRows;
+  options.max_num_logits_rows = MaxLogitsRows(asked.scheduler);
   options.max_num_queued_reqs = asked.scheduler.max_num_queued_reqs;
   options.policy = asked.scheduler.policy;
   options.seed = asked.model.seed;
 
   KvLayout layout = LayoutOf(config, options.block_size, options.kv_dtype);
   layout.num_bf16_layers = static_cast<uint32_t>(options.kv_bf16_layers.size());
-  const auto pool = ResolvePool(asked.cache, layout, options);
+  const auto pool = ResolvePool(asked.cache, layout, device, options);
   if (!pool) return tl::unexpected<Status>(pool.error());
   KVS_RETURN_IF_ERROR(ResolveLength(asked.model, config, *pool, options));
   KVS_RETURN_IF_ERROR(ResolveHttp(asked, options.http));
