@@ -43,9 +43,9 @@ DOORS = {
     "dlfcn.h": ["src/device/open_backend.", "kernels/gpu/blas_lt"],
     "openssl/": ["src/base/", "src/http/"],
     "immintrin.h": ["kernels/"],
-    "cuda": ["kernels/gpu/gpu.h", "kernels/gpu/hopper/", "kernels/gpu/blas_lt."],
+    "cuda": ["kernels/gpu/gpu.h", "kernels/gpu/hopper/", "kernels/gpu/blas_lt"],
     "hip/": ["kernels/gpu/gpu.h"],
-    "cublasLt.h": ["kernels/gpu/blas_lt."],
+    "cublasLt.h": ["kernels/gpu/blas_lt"],
 }
 
 UNFINISHED = r"\b(TODO|FIXME|XXX)\b"

@@ -30,5 +30,6 @@ void FillRandom(void* data, size_t bytes, uint32_t seed);
 
 // One table each.
 void DecodeBench(const Ceilings& ceilings);
+void LinearBench(const Ceilings& ceilings);
 
 }  // namespace kvs::gpu

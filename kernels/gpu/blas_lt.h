@@ -1,0 +1,58 @@
+// cuBLASLt as a matrix product for many rows. The library is opened at run time, so that machines
+// without it can run everything else.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "gpu/gpu_weight.h"
+#include "gpu/launch.h"
+#include "kvserve/kernel_params.h"
+#include "kvserve/status.h"
+
+namespace kvs::gpu {
+
+// Runs products of one activation dtype on one device, from one thread.
+class BlasLt {
+ public:
+  struct Options {
+    DType act = DType::kBf16;   // of x and of the weights
+    void* workspace = nullptr;  // device memory, 256-byte aligned; used by every product
+    size_t workspace_bytes = 0;
+    // Where Tune keeps what it found: this and the library's version are the file's name. Empty:
+    // nowhere.
+    std::string cache_prefix;
+  };
+  // kUnavailable, naming the places that were searched, when the library cannot be opened.
+  static Result<std::unique_ptr<BlasLt>> Open(const Options& options);
+  ~BlasLt();
+
+  // "cuBLASLt 13.0.2"
+  const std::string& Describe() const;
+
+  // Chooses an algorithm for each shape of `weights` (shapes repeat; some of a shape are used in
+  // turn, so that none is timed out of the cache) and for row counts between `min_rows` and
+  // `max_rows`, by timing the library's candidates. Results come from the cache file where they are
+  // in it, and are added to it. Stops early after `budget_ms`; what is not tuned runs as the
+  // library proposes. Takes and frees device memory for x and out, and skips what does not fit.
+  // Waits for the stream.
+  struct TuneOptions {
+    uint32_t min_rows;
+    uint32_t max_rows;
+    bool out_is_f32;
+    double budget_ms;
+  };
+  void Tune(std::span<const GpuWeight* const> weights, const TuneOptions& options, Stream stream);
+
+  void Run(const LinearParams& params, const Launch& launch);
+
+ private:
+  struct State;
+  explicit BlasLt(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kvs::gpu

@@ -1,0 +1,61 @@
+// Linear layers: which kernel multiplies how many rows.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "gpu/blas_lt.h"
+#include "gpu/gpu_weight.h"
+#include "gpu/launch.h"
+#include "gpu/linear_kernels.h"
+#include "kvserve/kernel_params.h"
+#include "kvserve/status.h"
+
+namespace kvs::gpu {
+
+struct LinearOptions {
+  DType act = DType::kBf16;  // kBf16 or kF16; also of every weight
+  // Only kernels by which a row's result depends on that row and the weight alone (bit for bit).
+  bool batch_invariant = false;
+  // A directory, made when it is missing, where tuned algorithms are kept; empty = nowhere.
+  std::string cache_dir;
+};
+
+// A few rows stream the weights through Gemv; more go to cuBLASLt, or to GemmTiled when the library
+// is missing or `batch_invariant` is set. Not thread-safe; one stream at a time.
+class LinearOp {
+ public:
+  LinearOp() = default;
+  LinearOp(const LinearOp&) = delete;
+  LinearOp& operator=(const LinearOp&) = delete;
+  ~LinearOp();
+
+  // Takes all device memory that Run needs, on the current device. Once, before the rest. kOsError
+  // when the memory cannot be had.
+  Result<void> Reserve(const LinearOptions& options, const DeviceFacts& facts);
+
+  // Chooses cuBLASLt's algorithms for the shapes of `weights`, for up to `max_rows` rows of x; with
+  // results of the activations' dtype, or of float32 (the logits). Takes well under half a second,
+  // nothing when the cache directory knows the shapes, and device memory for its time: call it
+  // before the KV pool is taken. Optional.
+  void Tune(std::span<const GpuWeight* const> weights, uint32_t max_rows, bool out_is_f32,
+            Stream stream);
+
+  // x, out and the weight are 16-byte aligned; in_features is a multiple of 8. May be captured.
+  void Run(const LinearParams& params, const Launch& launch);
+
+  // For the log: "gemv to 16 rows, cuBLASLt 13.0.2 above", and why when cuBLASLt is not used.
+  std::string Describe() const;
+
+ private:
+  LinearOptions options_;
+  DeviceFacts facts_;
+  GemvWorkspace gemv_{};
+  uint32_t max_gemv_rows_ = 0;
+  DeviceBuffer memory_;
+  std::unique_ptr<BlasLt> blas_lt_;
+  std::string why_no_blas_lt_;
+};
+
+}  // namespace kvs::gpu

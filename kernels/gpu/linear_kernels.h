@@ -1,0 +1,59 @@
+// The matrix products of this folder, out = x * W^T, and the order in which they sum.
+//
+// gemv.cu streams the weights once past a few rows of x; gemm_tiled.cu serves any number of rows.
+// Both compute every output element by the same operations in the same order, so that a row's
+// result depends on that row and W alone, bit for bit, whatever the other rows and whichever of the
+// two ran:
+//
+//   - `in_features` is cut into steps of kStepK, padded with zeros, and the steps into at most
+//     kNumSegments contiguous segments of SegmentSteps steps.
+//   - A segment is one float32 accumulator of 16x8x16 tensor-core products with W as the left
+//     operand. Slot i of a step's products holds the same element of W in both kernels: lane t of
+//     a group of four multiplies elements 8t..8t+3 in the first product and 8t+4..8t+7 in the
+//     second (a 16-byte piece of a row is two fragments as it is loaded).
+//   - The segments' sums are added to 0 from the first to the last.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "gpu/launch.h"
+#include "kvserve/kernel_params.h"
+
+namespace kvs::gpu {
+
+inline constexpr uint32_t kStepK = 32;
+inline constexpr uint32_t kNumSegments = 8;
+
+constexpr uint32_t CeilDiv(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+constexpr uint32_t NumSteps(uint32_t in_features) { return CeilDiv(in_features, kStepK); }
+constexpr uint32_t SegmentSteps(uint32_t in_features) {
+  return CeilDiv(NumSteps(in_features), kNumSegments);
+}
+
+// Device memory that Gemv keeps partial sums in when several CTAs share an output. One stream at a
+// time may use it.
+struct GemvWorkspace {
+  float* partials;  // [num_partials]
+  size_t num_partials;
+  uint32_t* counters;  // [kNumGemvCounters], zero between launches
+};
+inline constexpr uint32_t kNumGemvCounters = 8192;
+inline constexpr uint32_t kMaxGemvRows = 32;
+
+// Allows the kernels their shared memory. Once, before the first launch.
+void PrepareGemv(const DeviceFacts& facts);
+void PrepareGemmTiled(const DeviceFacts& facts);
+
+// REQUIRES of both: the weight is a GpuWeight of launch.act, in_features is a multiple of 8, and x,
+// out and the weight are 16-byte aligned.
+
+// Whether num_rows is at most kMaxGemvRows and their part of x fits into shared memory.
+bool GemvServes(const LinearParams& params, const GemvWorkspace& workspace,
+                const DeviceFacts& facts);
+// REQUIRES: GemvServes.
+void Gemv(const LinearParams& params, const GemvWorkspace& workspace, const Launch& launch);
+void GemmTiled(const LinearParams& params, const Launch& launch);
+
+}  // namespace kvs::gpu

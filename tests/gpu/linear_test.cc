@@ -1,0 +1,258 @@
+#include "gpu/linear.h"
+
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "gpu/blas_lt.h"
+#include "gpu/gpu_test_util.h"
+#include "gpu/linear_kernels.h"
+#include "reference/naive.h"
+
+namespace kvs::gpu {
+namespace {
+
+constexpr uint32_t kRows = 300;
+constexpr size_t kNumPartials = 4 << 20;
+
+GpuWeight WeightOver(const DeviceArray<uint16_t>& values, uint32_t out_features,
+                     uint32_t in_features, DType act) {
+  GpuWeight weight;
+  weight.out_features = out_features;
+  weight.in_features = in_features;
+  weight.dtype = act;
+  weight.data = DeviceBuffer(values.data(), values.size() * 2, [](void*, size_t) {});
+  return weight;
+}
+
+// One weight, kRows rows of x and, on first use, their product in float64.
+class Problem {
+ public:
+  Problem(uint32_t out_features, uint32_t in_features, DType act)
+      : act_(act),
+        random_(out_features * 31 + in_features),
+        x_stored_(Encode16(random_.Normals(size_t{kRows} * in_features), act)),
+        w_stored_(Encode16(random_.Normals(size_t{out_features} * in_features, 0.05f), act)),
+        x_(x_stored_),
+        w_(w_stored_),
+        partials_(kNumPartials),
+        counters_(std::vector<uint32_t>(kNumGemvCounters, 0)),
+        weight_(WeightOver(w_, out_features, in_features, act)) {
+    const Launch launch = TestLaunch(act);
+    PrepareGemv(*launch.facts);
+    PrepareGemmTiled(*launch.facts);
+  }
+
+  std::vector<double> Want(uint32_t num_rows) {
+    if (want_.empty()) {
+      want_ = naive::Linear(Decode16(x_stored_, act_), Decode16(w_stored_, act_), kRows,
+                            weight_.in_features, weight_.out_features);
+    }
+    return {want_.begin(), want_.begin() + size_t{num_rows} * weight_.out_features};
+  }
+
+  // The product of the first rows by `multiply(LinearParams, Launch)`, stored as float32 or act.
+  template <class F>
+  std::vector<float> Multiply(uint32_t num_rows, bool out_is_f32, F&& multiply) const {
+    const size_t count = size_t{num_rows} * weight_.out_features;
+    const DeviceArray<float> out_f32(out_is_f32 ? count : 0);
+    const DeviceArray<uint16_t> out_act(out_is_f32 ? 0 : count);
+    void* out = out_is_f32 ? static_cast<void*>(out_f32.data()) : out_act.data();
+    multiply(LinearParams{x_.data(), &weight_, out, num_rows, out_is_f32}, TestLaunch(act_));
+    KVS_GPU(DeviceSynchronize());
+    return out_is_f32 ? out_f32.ToHost() : Decode16(out_act.ToHost(), act_);
+  }
+
+  GemvWorkspace workspace() const { return {partials_.data(), kNumPartials, counters_.data()}; }
+  bool GemvServes(uint32_t num_rows) const {
+    return gpu::GemvServes({x_.data(), &weight_, nullptr, num_rows, true}, workspace(),
+                           *TestLaunch(act_).facts);
+  }
+  std::vector<float> ByGemv(uint32_t num_rows, bool out_is_f32) const {
+    return Multiply(num_rows, out_is_f32, [&](const LinearParams& params, const Launch& launch) {
+      Gemv(params, workspace(), launch);
+    });
+  }
+  std::vector<float> ByTiles(uint32_t num_rows, bool out_is_f32) const {
+    return Multiply(num_rows, out_is_f32, GemmTiled);
+  }
+  const GpuWeight& weight() const { return weight_; }
+
+ private:
+  const DType act_;
+  Random random_;
+  const std::vector<uint16_t> x_stored_, w_stored_;
+  const DeviceArray<uint16_t> x_, w_;
+  const DeviceArray<float> partials_;
+  const DeviceArray<uint32_t> counters_;
+  GpuWeight weight_;
+  std::vector<double> want_;
+};
+
+struct Shape {
+  uint32_t out_features, in_features;
+};
+// Short and uneven, with segments that are empty, more than one wave of tiles, and so wide that x
+// has to be shared out.
+constexpr Shape kShapes[] = {{24, 8}, {64, 40}, {200, 576}, {2600, 4096}, {152, 14336}};
+
+TEST(GpuLinear, GemvMatchesReference) {
+  for (const DType act : {DType::kBf16, DType::kF16}) {
+    for (const auto [out_features, in_features] : kShapes) {
+      Problem problem(out_features, in_features, act);
+      for (const uint32_t num_rows : {1u, 2u, 7u, 8u, 9u, 16u, 17u, 32u}) {
+        if (!problem.GemvServes(num_rows)) continue;
+        const std::string at = std::to_string(out_features) + "x" + std::to_string(in_features) +
+                               " rows " + std::to_string(num_rows);
+        EXPECT_LT(RelativeRms(problem.ByGemv(num_rows, true), problem.Want(num_rows)), 2e-5) << at;
+        EXPECT_LT(RelativeRms(problem.ByGemv(num_rows, false), problem.Want(num_rows)), 3e-3) << at;
+      }
+    }
+  }
+}
+
+TEST(GpuLinear, TilesMatchReference) {
+  for (const DType act : {DType::kBf16, DType::kF16}) {
+    for (const auto [out_features, in_features] : kShapes) {
+      Problem problem(out_features, in_features, act);
+      for (const uint32_t num_rows : {1u, 33u, 64u, 65u, 300u}) {
+        const std::string at = std::to_string(out_features) + "x" + std::to_string(in_features) +
+                               " rows " + std::to_string(num_rows);
+        EXPECT_LT(RelativeRms(problem.ByTiles(num_rows, true), problem.Want(num_rows)), 2e-5) << at;
+        EXPECT_LT(RelativeRms(problem.ByTiles(num_rows, false), problem.Want(num_rows)), 3e-3)
+            << at;
+      }
+    }
+  }
+}
+
+// Every element the same bits, whatever the number of rows and whichever kernel ran.
+TEST(GpuLinear, RowsDoNotDependOnTheirCompany) {
+  for (const DType act : {DType::kBf16, DType::kF16}) {
+    for (const auto [out_features, in_features] : kShapes) {
+      const Problem problem(out_features, in_features, act);
+      const auto want = problem.ByTiles(kRows, true);
+      const auto expect_same = [&](const std::vector<float>& got, const char* kernel) {
+        EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)), 0)
+            << kernel << " " << out_features << "x" << in_features << " rows "
+            << got.size() / out_features;
+      };
+      for (const uint32_t num_rows : {1u, 7u, 16u, 64u, 65u}) {
+        expect_same(problem.ByTiles(num_rows, true), "tiled");
+      }
+      for (const uint32_t num_rows : {1u, 7u, 16u, 32u}) {
+        if (problem.GemvServes(num_rows)) expect_same(problem.ByGemv(num_rows, true), "gemv");
+      }
+    }
+  }
+}
+
+// A replayed graph of dependent launches, each reading what the one before it wrote.
+TEST(GpuLinear, DependentLaunchesFollowEachOther) {
+  constexpr uint32_t kDim = 2048, kLaunches = 20;
+  for (const uint32_t num_rows : {1u, 8u, 24u, 200u}) {
+    const Problem problem(kDim, kDim, DType::kBf16);
+    const DeviceArray<uint16_t> a(size_t{kRows} * kDim), b(size_t{kRows} * kDim);
+    const auto chain = [&](Launch launch, const LinearParams& first) {
+      const void* x = first.x;
+      for (uint32_t i = 0; i < kLaunches; ++i) {
+        void* out = i + 1 == kLaunches ? first.out : i % 2 == 0 ? a.data() : b.data();
+        const LinearParams params = {x, first.weight, out, num_rows, false};
+        if (num_rows <= kMaxGemvRows) {
+          Gemv(params, problem.workspace(), launch);
+        } else {
+          GemmTiled(params, launch);
+        }
+        if (!launch.dependent) KVS_GPU(StreamSynchronize(launch.stream));
+        x = out;
+      }
+    };
+    const auto want = problem.Multiply(
+        num_rows, false, [&](const auto& params, Launch launch) { chain(launch, params); });
+    const auto got = problem.Multiply(num_rows, false, [&](const auto& params, Launch launch) {
+      KVS_GPU(StreamCreate(&launch.stream));
+      launch.dependent = true;
+      Graph graph;
+      GraphExec replay;
+      KVS_GPU(StreamBeginCapture(launch.stream, KVS_GPU_NAME(StreamCaptureModeThreadLocal)));
+      chain(launch, params);
+      KVS_GPU(StreamEndCapture(launch.stream, &graph));
+      KVS_GPU(GraphInstantiate(&replay, graph, 0));
+      for (int i = 0; i < 3; ++i) KVS_GPU(GraphLaunch(replay, launch.stream));
+      KVS_GPU(StreamSynchronize(launch.stream));
+      KVS_GPU(GraphExecDestroy(replay));
+      KVS_GPU(GraphDestroy(graph));
+      KVS_GPU(StreamDestroy(launch.stream));
+    });
+    EXPECT_EQ(want, got) << num_rows;
+    EXPECT_FALSE(std::isnan(want[0])) << num_rows;
+  }
+}
+
+class GpuLinearOp : public ::testing::Test {
+ protected:
+  void SetUp() override { std::filesystem::remove_all(cache_dir_); }
+  void TearDown() override { std::filesystem::remove_all(cache_dir_); }
+
+  const std::string cache_dir_ =
+      (std::filesystem::temp_directory_path() / ("kvs_linear_test_" + std::to_string(getpid())))
+          .string();
+};
+
+TEST_F(GpuLinearOp, MatchesReferenceTunedAndNot) {
+  for (const DType act : {DType::kBf16, DType::kF16}) {
+    const Launch launch = TestLaunch(act);
+    Problem problem(2600, 4096, act);
+    for (const bool tuned : {false, true}) {
+      LinearOp op;
+      ASSERT_TRUE(op.Reserve({.act = act, .batch_invariant = false, .cache_dir = cache_dir_},
+                             *launch.facts));
+      const GpuWeight* weight = &problem.weight();
+      if (tuned) op.Tune({&weight, 1}, kRows, true, launch.stream);
+      for (const uint32_t num_rows : {1u, 16u, 17u, 33u, 300u}) {
+        const auto got = problem.Multiply(num_rows, true,
+                                          [&](const auto& params, Launch l) { op.Run(params, l); });
+        EXPECT_LT(RelativeRms(got, problem.Want(num_rows)), 2e-5) << op.Describe() << num_rows;
+      }
+    }
+  }
+}
+
+TEST_F(GpuLinearOp, KeepsWhatItTuned) {
+  const Launch launch = TestLaunch(DType::kBf16);
+  const Problem problem(2600, 4096, DType::kBf16);
+  const GpuWeight* weight = &problem.weight();
+  const auto tune = [&] {
+    LinearOp op;
+    EXPECT_TRUE(op.Reserve({.cache_dir = cache_dir_}, *launch.facts));
+    op.Tune({&weight, 1}, 64, false, launch.stream);
+    return op.Describe();
+  };
+  if (tune().find("cuBLASLt") == std::string::npos) GTEST_SKIP() << "no cuBLASLt here";
+  ASSERT_TRUE(std::filesystem::exists(cache_dir_));
+  const auto file = std::filesystem::directory_iterator(cache_dir_)->path();
+  const auto written = std::filesystem::last_write_time(file);
+  EXPECT_GT(std::filesystem::file_size(file), 100u);
+  tune();  // all in the cache: nothing is written
+  EXPECT_EQ(std::filesystem::last_write_time(file), written);
+}
+
+TEST_F(GpuLinearOp, BatchInvariantRowsDoNotDependOnTheirCompany) {
+  const Problem problem(2600, 4096, DType::kBf16);
+  LinearOp op;
+  ASSERT_TRUE(
+      op.Reserve({.batch_invariant = true, .cache_dir = {}}, *TestLaunch(DType::kBf16).facts));
+  const auto run = [&](uint32_t num_rows) {
+    return problem.Multiply(num_rows, true,
+                            [&](const auto& params, Launch launch) { op.Run(params, launch); });
+  };
+  const auto want = run(kRows);
+  for (const uint32_t num_rows : {1u, 8u, 17u, 64u}) {
+    const auto got = run(num_rows);
+    EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)), 0) << num_rows;
+  }
+}
+
+}  // namespace
+}  // namespace kvs::gpu
