@@ -1,6 +1,6 @@
 #include "gpu/linear.h"
 
-#include <algorithm>
+#include "gpu/gpu_memory.h"
 
 namespace kvs::gpu {
 namespace {
@@ -13,19 +13,6 @@ constexpr double kTuneBudgetMs = 200;  // of one call of Tune
 
 // Above this many rows a library's kernel is at least as fast as streaming.
 constexpr uint32_t kMaxStreamedRows = 16;
-
-void FreeDevice(void* data, size_t) { KVS_GPU(Free(data)); }
-
-Result<DeviceBuffer> AllocateZeroed(size_t bytes) {
-  void* data = nullptr;
-  if (KVS_GPU_NAME(Malloc)(&data, bytes) != kSuccess) {
-    static_cast<void>(KVS_GPU_NAME(GetLastError)());
-    return kvs::Error(Code::kOsError, std::to_string(bytes >> 20) +
-                                          " MiB of device memory for linear layers cannot be had");
-  }
-  KVS_GPU(Memset(data, 0, bytes));
-  return DeviceBuffer(data, bytes, FreeDevice);
-}
 
 // A name that is a file's: letters, digits and dots.
 std::string FileName(std::string text) {
@@ -45,7 +32,8 @@ Result<void> LinearOp::Reserve(const LinearOptions& options, const DeviceFacts& 
   KVS_CHECK(memory_.data() == nullptr);
   options_ = options;
   facts_ = facts;
-  auto memory = AllocateZeroed(kBlasWorkspaceBytes + kPartialsBytes + kCountersBytes);
+  auto memory = AllocateDevice(kBlasWorkspaceBytes + kPartialsBytes + kCountersBytes,
+                               "scratch of the linear layers");
   if (!memory) return tl::unexpected(memory.error());
   memory_ = *std::move(memory);
   auto* bytes = memory_.as<std::byte>();
