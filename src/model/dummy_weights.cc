@@ -56,8 +56,9 @@ Result<HostMatrix> DummyWeights::Matrix(const std::string& name, uint32_t rows, 
   return HostMatrix{buffer.data(), dtype_, rows, cols};
 }
 
-Result<HostMatrix> DummyWeights::Vector(const std::string&, uint32_t size) {
-  auto& buffer = handed_out_.emplace_back(size, FloatBits(1.0f));
+Result<HostMatrix> DummyWeights::Vector(const std::string& name, uint32_t size) {
+  const float value = name.ends_with(".bias") ? 0.0f : 1.0f;
+  auto& buffer = handed_out_.emplace_back(size, FloatBits(value));
   return HostMatrix{buffer.data(), DType::kF32, 1, size};
 }
 

@@ -1,5 +1,6 @@
 // Random weights of any shape, for measuring a network's speed without its checkpoint. Matrices are
-// uniform with standard deviation 0.02, norms are 1; a tensor is a function of seed and name alone.
+// uniform with standard deviation 0.02, norms are 1 and biases 0; a
+// tensor is a function of seed and name alone.
 #pragma once
 
 #include <cstdint>

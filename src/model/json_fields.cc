@@ -19,8 +19,23 @@ std::string Shown(const Json* value) {
 }  // namespace
 
 const Json* JsonFields::Find(const char* key) const {
+  asked_.insert(key);
   const auto it = object_.find(key);
   return it == object_.end() || it->is_null() ? nullptr : &*it;
+}
+
+bool JsonFields::IsNull(const char* key) const {
+  asked_.insert(key);
+  const auto it = object_.find(key);
+  return it != object_.end() && it->is_null();
+}
+
+std::vector<std::string> JsonFields::UnaskedKeys() const {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : object_.items()) {
+    if (asked_.count(key) == 0) keys.push_back(key);
+  }
+  return keys;
 }
 
 uint32_t JsonFields::Uint(const char* key, uint32_t low, uint32_t high,
@@ -61,6 +76,20 @@ std::string JsonFields::String(const char* key, std::string_view fallback) {
   if (value->is_string()) return value->get<std::string>();
   Refuse(key, "a string is expected");
   return std::string(fallback);
+}
+
+std::vector<uint32_t> JsonFields::Uints(const char* key, uint32_t end) {
+  const Json* value = Find(key);
+  std::vector<uint32_t> numbers;
+  bool valid = value == nullptr || value->is_array();
+  for (size_t i = 0; valid && value != nullptr && i < value->size(); ++i) {
+    const Json& number = (*value)[i];
+    valid = number.is_number_unsigned() && number.get<uint64_t>() < end;
+    if (valid) numbers.push_back(number.get<uint32_t>());
+  }
+  if (valid) return numbers;
+  Refuse(key, fmt::format("a list of integers below {} is expected", end));
+  return {};
 }
 
 std::vector<TokenId> JsonFields::TokenIds(const char* key, uint32_t vocab_size) {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +25,10 @@ class JsonFields {
   // Present and not null.
   bool Has(const char* key) const { return Find(key) != nullptr; }
   const Json* Find(const char* key) const;
+  // Present, and null.
+  bool IsNull(const char* key) const;
+  // Keys of the object that no other method was asked for, sorted.
+  std::vector<std::string> UnaskedKeys() const;
 
   // A missing field takes `fallback`; without one it is a mistake. After a mistake the value
   // returned is `low` (or the like), never out of range.
@@ -32,6 +38,8 @@ class JsonFields {
                 std::optional<double> fallback = std::nullopt);
   bool Bool(const char* key, bool fallback);
   std::string String(const char* key, std::string_view fallback);
+  // A list of integers < `end`; empty when missing.
+  std::vector<uint32_t> Uints(const char* key, uint32_t end);
   // One id or a list of ids, each < vocab_size; empty when missing.
   std::vector<TokenId> TokenIds(const char* key, uint32_t vocab_size);
 
@@ -45,6 +53,7 @@ class JsonFields {
   const Json& object_;
   std::string where_;
   std::optional<Status> error_;
+  mutable std::set<std::string, std::less<>> asked_;
 };
 
 }  // namespace kvs

@@ -1,223 +1,26 @@
-#include "model/llama.h"
-
-#include <cmath>
-#include <string>
-#include <utility>
-
-#include "kvserve/check.h"
-#include "model/kv_cache.h"
-#include "model/llama_weights.h"
-#include "model/rope.h"
-#include "model/step_inputs.h"
+// Llama 2, 3, 3.1, 3.2 and 3.3 (Touvron et al. 2023, Grattafiori et al. 2024): what the other
+// families are compared with.
+#include "model/family_config.h"
+#include "model/registry.h"
 
 namespace kvs {
 namespace {
 
-// What a step computes, sized for the largest step. act is Backend::activation_dtype().
-struct Activations {
-  DeviceBuffer residual;  // [tokens, hidden] act: the stream that every branch adds to
-  DeviceBuffer normed;    // [tokens, hidden] act: input of a branch
-  DeviceBuffer branch;    // [tokens, hidden] act: output of a branch
-  DeviceBuffer qkv;       // [tokens, (num_heads + 2 * num_kv_heads) * head_dim] act
-  DeviceBuffer attended;  // [tokens, num_heads * head_dim] act
-  DeviceBuffer gate_up;   // [tokens, 2 * intermediate] act
-  DeviceBuffer gated;     // [tokens, intermediate] act
-  DeviceBuffer gathered;  // [logits rows, hidden] act
-  DeviceBuffer logits;    // [logits rows, vocab_size] float32
-};
-
-Result<Activations> MakeActivations(const ModelConfig& config, const StepLimits& limits,
-                                    Backend& backend) {
-  const size_t tokens = limits.max_num_batched_tokens;
-  const size_t rows = limits.max_num_logits_rows;
-  const size_t act = SizeOf(backend.activation_dtype());
-  const size_t hidden = config.hidden_size;
-  const size_t q = size_t{config.num_heads} * config.head_dim;
-  const size_t kv = size_t{config.num_kv_heads} * config.head_dim;
-  const size_t inner = config.intermediate_size;
-  Activations a;
-  const std::pair<DeviceBuffer*, size_t> sizes[] = {
-      {&a.residual, tokens * hidden * act},
-      {&a.normed, tokens * hidden * act},
-      {&a.branch, tokens * hidden * act},
-      {&a.qkv, tokens * (q + 2 * kv) * act},
-      {&a.attended, tokens * q * act},
-      {&a.gate_up, tokens * 2 * inner * act},
-      {&a.gated, tokens * inner * act},
-      {&a.gathered, rows * hidden * act},
-      {&a.logits, rows * config.vocab_size * sizeof(float)},
-  };
-  for (const auto& [buffer, bytes] : sizes) {
-    auto allocated = backend.Allocate(bytes, "activations");
-    if (!allocated) return tl::unexpected(allocated.error());
-    *buffer = std::move(*allocated);
+void ReadLlama(JsonFields& fields, ModelConfig& config) {
+  // Transformers' Llama has no window; a checkpoint that asks for one was meant for another class.
+  if (!fields.Has("sliding_window") || !fields.Bool("use_sliding_window", true)) return;
+  const uint32_t window = fields.Uint("sliding_window", 1, UINT32_MAX);
+  if (window < config.max_position_embeddings) {
+    fields.Refuse("sliding_window",
+                  fmt::format("only null, or a window that covers max_position_embeddings ({}), is "
+                              "supported",
+                              config.max_position_embeddings));
   }
-  return a;
-}
-
-Result<DeviceBuffer> UploadRopeTable(const ModelConfig& config, uint32_t max_model_len,
-                                     Backend& backend) {
-  const auto table = MakeRopeTable(config.rope, config.head_dim, max_model_len);
-  auto buffer = backend.Allocate(table.size() * sizeof(float), "rotary table");
-  if (buffer) backend.CopyToDevice(buffer->data(), table.data(), table.size() * sizeof(float));
-  return buffer;
-}
-
-class Llama : public Model {
- public:
-  Llama(const ModelConfig& config, LlamaWeights weights, KvCache kv_cache, StepInputs inputs,
-        Activations activations, DeviceBuffer cos_sin, Backend& backend)
-      : config_(config),
-        backend_(backend),
-        weights_(std::move(weights)),
-        kv_cache_(std::move(kv_cache)),
-        in_(std::move(inputs)),
-        act_(std::move(activations)),
-        cos_sin_(std::move(cos_sin)),
-        sm_scale_(1.0f / std::sqrt(static_cast<float>(config.head_dim))) {}
-
-  float* Forward(const StepPlan& plan) override;
-  void Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
-              float* logits) override;
-  uint64_t num_saturated() const override { return num_saturated_; }
-  const ModelConfig& config() const override { return config_; }
-  const KvLayout& kv_layout() const override { return kv_cache_.layout(); }
-  uint64_t weight_bytes() const override { return weights_.bytes; }
-  KvCache& kv_cache() override { return kv_cache_; }
-
- private:
-  // residual += x (when x is set); normed = norm(residual).
-  void Norm(const void* x, const DeviceBuffer& weight);
-  // out = in * weight^T for the tokens of this step.
-  void Project(const DeviceBuffer& in, const LinearWeight& weight, const DeviceBuffer& out);
-  void Attend(const KvView& kv);
-
-  const ModelConfig config_;
-  Backend& backend_;
-  const LlamaWeights weights_;
-  KvCache kv_cache_;
-  StepInputs in_;
-  const Activations act_;
-  const DeviceBuffer cos_sin_;  // [max_model_len, head_dim] float32
-  const float sm_scale_;
-  uint64_t num_saturated_ = 0;
-};
-
-float* Llama::Forward(const StepPlan& plan) {
-  in_.Fill(plan, backend_);
-  const uint32_t n = in_.num_tokens();
-  backend_.Embed({.table = weights_.embedding.get(),
-                  .token_ids = in_.token_ids(),
-                  .out = act_.residual.data(),
-                  .num_tokens = n});
-  const void* branch = nullptr;  // not yet added to the residual
-  for (uint32_t l = 0; l < config_.num_layers; ++l) {
-    const LlamaLayer& layer = weights_.layers[l];
-    Norm(branch, layer.input_norm);
-    Project(act_.normed, *layer.qkv, act_.qkv);
-    Attend(kv_cache_.View(l));
-    Project(act_.attended, *layer.o, act_.branch);
-
-    Norm(act_.branch.data(), layer.post_attention_norm);
-    Project(act_.normed, *layer.gate_up, act_.gate_up);
-    backend_.SiluMul({.gate_up = act_.gate_up.data(),
-                      .out = act_.gated.data(),
-                      .num_rows = n,
-                      .dim = config_.intermediate_size});
-    Project(act_.gated, *layer.down, act_.branch);
-    branch = act_.branch.data();
-  }
-  const uint32_t num_rows = in_.num_logits_rows();
-  auto* logits = act_.logits.as<float>();
-  if (num_rows == 0) return logits;
-  Norm(branch, weights_.final_norm);
-  backend_.GatherRows({.in = act_.normed.data(),
-                       .rows = in_.logits_rows(),
-                       .out = act_.gathered.data(),
-                       .num_rows = num_rows,
-                       .dim = config_.hidden_size});
-  backend_.Linear({.x = act_.gathered.data(),
-                   .weight = weights_.output(),
-                   .out = logits,
-                   .num_rows = num_rows,
-                   .out_is_f32 = true});
-  return logits;
-}
-
-void Llama::Norm(const void* x, const DeviceBuffer& weight) {
-  backend_.AddRmsNorm({.residual = act_.residual.data(),
-                       .x = x,
-                       .weight = weight.as<float>(),
-                       .out = act_.normed.data(),
-                       .num_rows = in_.num_tokens(),
-                       .dim = config_.hidden_size,
-                       .eps = config_.rms_norm_eps});
-}
-
-void Llama::Project(const DeviceBuffer& in, const LinearWeight& weight, const DeviceBuffer& out) {
-  backend_.Linear({.x = in.data(),
-                   .weight = &weight,
-                   .out = out.data(),
-                   .num_rows = in_.num_tokens(),
-                   .out_is_f32 = false});
-}
-
-void Llama::Attend(const KvView& kv) {
-  // K and V are written first, then read back as the cache stores them, so that a token sees the
-  // same numbers whether its context was computed in this step or long ago.
-  backend_.RopeKvStore({.qkv = act_.qkv.data(),
-                        .positions = in_.positions(),
-                        .slot_mapping = in_.slot_mapping(),
-                        .cos_sin = cos_sin_.as<float>(),
-                        .kv = kv,
-                        .num_saturated = &num_saturated_,
-                        .num_tokens = in_.num_tokens(),
-                        .num_heads = config_.num_heads});
-  backend_.PagedAttention({.qkv = act_.qkv.data(),
-                           .out = act_.attended.data(),
-                           .kv = kv,
-                           .block_tables = in_.block_tables(),
-                           .query_start_loc = in_.query_start_loc(),
-                           .seq_lens = in_.seq_lens(),
-                           .num_seqs = in_.num_seqs(),
-                           .num_tokens = in_.num_tokens(),
-                           .num_heads = config_.num_heads,
-                           .max_blocks_per_seq = in_.max_blocks_per_seq(),
-                           .sm_scale = sm_scale_});
-}
-
-void Llama::Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
-                   float* logits) {
-  KVS_CHECK_OP(results.size(), >=, rows.size());
-  backend_.Sample({.logits = logits,
-                   .rows = rows.data(),
-                   .results = results.data(),
-                   .num_rows = static_cast<uint32_t>(rows.size()),
-                   .vocab_size = config_.vocab_size});
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> MakeLlama(const ModelConfig& config, const ModelLoadOptions& options,
-                                         WeightSource& weights, Backend& backend) {
-  const StepLimits& limits = options.limits;
-  const KvLayout layout{config.num_layers, config.num_kv_heads,
-                        config.head_dim,   limits.block_size,
-                        options.kv_dtype,  static_cast<uint32_t>(options.kv_bf16_layers.size())};
-  // The small and the likely to fail first: reading weights takes longest.
-  auto kv_cache = KvCache::Make(layout, options.num_blocks, options.kv_bf16_layers, backend);
-  if (!kv_cache) return tl::unexpected(kv_cache.error());
-  auto inputs = StepInputs::Make(limits, {config.vocab_size, options.num_blocks}, backend);
-  if (!inputs) return tl::unexpected(inputs.error());
-  auto activations = MakeActivations(config, limits, backend);
-  if (!activations) return tl::unexpected(activations.error());
-  auto cos_sin = UploadRopeTable(config, limits.max_model_len, backend);
-  if (!cos_sin) return tl::unexpected(cos_sin.error());
-  auto loaded = LoadLlamaWeights(config, options, weights, backend);
-  if (!loaded) return tl::unexpected(loaded.error());
-  return std::make_unique<Llama>(config, std::move(*loaded), std::move(*kv_cache),
-                                 std::move(*inputs), std::move(*activations), std::move(*cos_sin),
-                                 backend);
-}
+extern const Architecture kLlama;
+const Architecture kLlama = {.name = "LlamaForCausalLM", .read_config = &ReadLlama};
 
 }  // namespace kvs

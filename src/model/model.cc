@@ -27,7 +27,8 @@ BackendLimits LimitsOf(const ModelConfig& config, const StepLimits& limits) {
           .head_dim = config.head_dim,
           .hidden_size = config.hidden_size,
           .intermediate_size = config.intermediate_size,
-          .vocab_size = config.vocab_size};
+          .vocab_size = config.vocab_size,
+          .experts = config.experts};
 }
 
 void CheckLimits(const StepLimits& limits) {
@@ -118,7 +119,8 @@ Result<std::unique_ptr<Model>> Model::Load(const ModelConfig& config,
   }
   auto source = OpenSource(config, options);
   if (!source) return tl::unexpected(source.error());
-  auto model = architecture->make(config, options, *source->weights, backend);
+  auto model =
+      architecture->make(config, options, architecture->expert_names, *source->weights, backend);
   if (!model) return model;
   KVS_RETURN_IF_ERROR(backend.Reserve(LimitsOf(config, options.limits)));
   KvCache& cache = (*model)->kv_cache();

@@ -6,11 +6,13 @@
 #include <system_error>
 #include <utility>
 
+#include "base/log.h"
 #include "model/checkpoint.h"
 #include "model/json_fields.h"
 #include "model/json_file.h"
 #include "model/kv_scheme.h"
 #include "model/model.h"
+#include "model/read_rope.h"
 #include "model/registry.h"
 
 namespace kvs {
@@ -24,19 +26,21 @@ constexpr uint32_t kIntermediateSizeMax = 1u << 20;
 constexpr uint32_t kLayersMax = 1024;
 constexpr uint32_t kHeadsMax = 1024;
 constexpr uint32_t kHeadDimMax = 512;
-constexpr uint32_t kPositionsMax = 1u << 24;
 
-void ReadArchitecture(JsonFields& fields, ModelConfig& config) {
+// Null, and refused, when kvserve does not know it.
+const Architecture* ReadArchitecture(JsonFields& fields, ModelConfig& config) {
   const Json* list = fields.Find("architectures");
   if (list != nullptr && list->is_array() && list->size() == 1 && list->front().is_string()) {
     config.architecture = list->front().get<std::string>();
   }
-  if (FindArchitecture(config.architecture) == nullptr) {
+  const Architecture* architecture = FindArchitecture(config.architecture);
+  if (architecture == nullptr) {
     fields.Refuse("architectures", fmt::format("supported: {}", SupportedArchitectures()));
   }
+  return architecture;
 }
 
-void ReadShape(JsonFields& fields, ModelConfig& config) {
+void ReadShape(JsonFields& fields, const Architecture& architecture, ModelConfig& config) {
   config.vocab_size = fields.Uint("vocab_size", 1, kVocabSizeMax);
   config.hidden_size = fields.Uint("hidden_size", 1, kHiddenSizeMax);
   config.intermediate_size = fields.Uint("intermediate_size", 1, kIntermediateSizeMax);
@@ -48,12 +52,15 @@ void ReadShape(JsonFields& fields, ModelConfig& config) {
                                                      "supported",
                                                      config.num_heads));
   }
-  if (!fields.Has("head_dim") && config.hidden_size % config.num_heads != 0) {
+  const bool divides = config.hidden_size % config.num_heads == 0;
+  if (!fields.Has("head_dim") && architecture.default_head_dim == 0 && !divides) {
     fields.Refuse("head_dim", fmt::format("it is needed, as num_attention_heads ({}) does not "
                                           "divide hidden_size ({})",
                                           config.num_heads, config.hidden_size));
   }
-  const uint32_t head_dim = config.hidden_size / config.num_heads;
+  const uint32_t head_dim = architecture.default_head_dim != 0
+                                ? architecture.default_head_dim
+                                : config.hidden_size / config.num_heads;
   config.head_dim = fields.Uint("head_dim", 2, kHeadDimMax, head_dim);
   if (config.head_dim % 2 != 0 || config.head_dim < 2 || config.head_dim > kHeadDimMax) {
     fields.Refuse("head_dim", fmt::format("an even number from 2 to {} is supported (hidden_size / "
@@ -61,61 +68,92 @@ void ReadShape(JsonFields& fields, ModelConfig& config) {
                                           kHeadDimMax, head_dim));
   }
   config.max_position_embeddings = fields.Uint("max_position_embeddings", 1, kPositionsMax);
-  // Defaults from here on are those of LlamaConfig in Hugging Face Transformers.
-  config.rms_norm_eps = static_cast<float>(fields.Number("rms_norm_eps", 1e-12, 0.1, 1e-6));
+  config.rms_norm_eps = static_cast<float>(
+      fields.Number("rms_norm_eps", 1e-12, 0.1, architecture.default_rms_norm_eps));
   config.tie_word_embeddings = fields.Bool("tie_word_embeddings", false);
 }
 
-// The scaling object, under its name since Transformers 5 or under the older one.
-void ReadRope(JsonFields& fields, const std::string& where, ModelConfig& config) {
-  constexpr double kThetaMax = 1e12;
-  RopeConfig& rope = config.rope;
-  rope.theta = fields.Number("rope_theta", 1.0, kThetaMax, 10000.0);
-  const char* key = fields.Has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  const Json* object = fields.Find(key);
-  if (object == nullptr) return;
-  if (!object->is_object()) return fields.Refuse(key, "an object or null is expected");
+// A field of some relative of these networks that would change the numbers, and the one value that
+// does not. Null is always one.
+struct FixedField {
+  const char* key;
+  const char* only;  // JSON
+};
+constexpr FixedField kFixedFields[] = {
+    {"add_cross_attention", "false"},
+    {"attention_bias", "false"},
+    {"attention_chunk_size", "null"},
+    {"attention_multiplier", "null"},
+    {"attn_logit_softcapping", "null"},
+    {"clip_qkv", "null"},
+    {"embedding_multiplier", "1.0"},
+    {"final_logit_softcapping", "null"},
+    {"first_k_dense_replace", "0"},
+    {"is_encoder_decoder", "false"},
+    {"kv_lora_rank", "null"},
+    {"logit_scale", "null"},
+    {"logits_scaling", "1.0"},
+    {"mlp_bias", "false"},
+    {"n_shared_experts", "0"},
+    {"no_rope_layers", "null"},
+    {"partial_rotary_factor", "1.0"},
+    {"qk_layernorm", "false"},
+    {"query_pre_attn_scalar", "null"},
+    {"residual_multiplier", "1.0"},
+    {"rope_local_base_freq", "null"},
+    {"routed_scaling_factor", "1.0"},
+    {"shared_expert_intermediate_size", "0"},
+    {"use_parallel_residual", "false"},
+};
 
-  JsonFields scaling(*object, where + ": " + key);
-  rope.theta = scaling.Number("rope_theta", 1.0, kThetaMax, rope.theta);
-  const char* type_key = scaling.Has("rope_type") ? "rope_type" : "type";
-  const std::string type = scaling.String(type_key, "default");
-  if (type == "llama3") {
-    rope.scaling = RopeConfig::Scaling::kLlama3;
-    rope.factor = scaling.Number("factor", 1.0, 1e6);
-    rope.low_freq_factor = scaling.Number("low_freq_factor", 1e-6, 1e6);
-    rope.high_freq_factor = scaling.Number("high_freq_factor", 1e-6, 1e6);
-    rope.original_max_position_embeddings =
-        scaling.Uint("original_max_position_embeddings", 1, kPositionsMax);
-    if (rope.high_freq_factor <= rope.low_freq_factor) {
-      scaling.Refuse("high_freq_factor", "more than low_freq_factor is supported");
-    }
-  } else if (type != "default") {
-    scaling.Refuse(type_key, "supported: default, llama3");
-  }
-  if (scaling.error()) fields.Fail(*scaling.error());
-}
+// Fields that say nothing about the network's numbers.
+constexpr const char* kHarmlessFields[] = {"_attn_implementation",
+                                           "_name_or_path",
+                                           "attention_dropout",
+                                           "auto_map",
+                                           "dtype",
+                                           "embd_pdrop",
+                                           "head_dim",
+                                           "hidden_dropout",
+                                           "initializer_range",
+                                           "max_window_layers",
+                                           "mlp_only_layers",
+                                           "model_type",
+                                           "output_attentions",
+                                           "output_hidden_states",
+                                           "output_router_logits",
+                                           "pad_token_id",
+                                           "pretraining_tp",
+                                           "resid_pdrop",
+                                           "router_aux_loss_coef",
+                                           "router_jitter_noise",
+                                           "rope_scaling",
+                                           "sliding_window",
+                                           "torch_dtype",
+                                           "transformers_version",
+                                           "use_cache",
+                                           "use_sliding_window"};
 
-void RefuseUnsupported(JsonFields& fields, const ModelConfig& config) {
-  for (const char* key : {"attention_bias", "mlp_bias"}) {
-    if (fields.Bool(key, false)) fields.Refuse(key, "only false is supported");
-  }
+void RefuseUnsupported(JsonFields& fields) {
   if (fields.String("hidden_act", "silu") != "silu") fields.Refuse("hidden_act", "supported: silu");
   const Json* quantization = fields.Find("quantization_config");
   if (quantization != nullptr && QuantizesMoreThanKv(*quantization)) {
     fields.Refuse("quantization_config", "only unquantized weights are supported");
   }
-  if (fields.Number("partial_rotary_factor", 0.0, 1.0, 1.0) != 1.0) {
-    fields.Refuse("partial_rotary_factor", "only 1.0 is supported");
-  }
-  if (fields.Has("sliding_window") && fields.Bool("use_sliding_window", true)) {
-    const uint32_t window = fields.Uint("sliding_window", 1, UINT32_MAX);
-    if (window < config.max_position_embeddings) {
-      fields.Refuse("sliding_window", fmt::format("only null, or a window that covers "
-                                                  "max_position_embeddings ({}), is supported",
-                                                  config.max_position_embeddings));
+  for (const FixedField& field : kFixedFields) {
+    const Json* value = fields.Find(field.key);
+    if (value != nullptr && *value != Json::parse(field.only)) {
+      fields.Refuse(field.key, fmt::format("only {} is supported", field.only));
     }
   }
+}
+
+void WarnOfUnknown(JsonFields& fields, const std::string& where) {
+  for (const char* key : kHarmlessFields) fields.Find(key);
+  const std::vector<std::string> keys = fields.UnaskedKeys();
+  if (keys.empty()) return;
+  LOG_WARNING("{}: fields that are not known here and have no effect: {}", where,
+              fmt::join(keys, ", "));
 }
 
 void ReadDType(JsonFields& fields, const std::filesystem::path& model_dir, ModelConfig& config) {
@@ -148,6 +186,23 @@ void ReadSpecialTokens(JsonFields& fields, ModelConfig& config) {
   }
 }
 
+void ReadGenerationDefaults(JsonFields& fields, GenerationDefaults& defaults) {
+  const auto number = [&](const char* key, double low, double high) -> std::optional<float> {
+    if (!fields.Has(key)) return std::nullopt;
+    return static_cast<float>(fields.Number(key, low, high));
+  };
+  defaults.temperature = number("temperature", 0.0, 100.0);
+  defaults.top_p = number("top_p", 1e-6, 1.0);
+  defaults.min_p = number("min_p", 0.0, 1.0);
+  defaults.repetition_penalty = number("repetition_penalty", 1e-3, 100.0);
+  if (fields.Has("top_k")) {
+    defaults.top_k = static_cast<int32_t>(fields.Number("top_k", -1.0, INT32_MAX));
+  }
+  if (fields.Has("max_new_tokens")) {
+    defaults.max_new_tokens = fields.Uint("max_new_tokens", 1, UINT32_MAX);
+  }
+}
+
 Result<void> ReadGenerationConfig(const std::filesystem::path& path, ModelConfig& config) {
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return {};  // the file is optional
@@ -155,6 +210,7 @@ Result<void> ReadGenerationConfig(const std::filesystem::path& path, ModelConfig
   if (!json) return tl::unexpected(json.error());
   JsonFields fields(*json, path.string());
   ReadSpecialTokens(fields, config);
+  ReadGenerationDefaults(fields, config.generation);
   if (fields.error()) return tl::unexpected(*fields.error());
   return {};
 }
@@ -167,16 +223,19 @@ Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir) {
   if (!json) return tl::unexpected(json.error());
   JsonFields fields(*json, path.string());
   ModelConfig config;
-  ReadArchitecture(fields, config);
-  ReadShape(fields, config);
-  ReadRope(fields, path.string(), config);
-  RefuseUnsupported(fields, config);
+  const Architecture* architecture = ReadArchitecture(fields, config);
+  if (architecture == nullptr) return tl::unexpected(*fields.error());
+  ReadShape(fields, *architecture, config);
+  ReadRope(fields, path.string(), architecture->default_rope_theta, config);
+  RefuseUnsupported(fields);
+  architecture->read_config(fields, config);
   ReadSpecialTokens(fields, config);
   ReadDType(fields, model_dir, config);
   if (fields.error()) return tl::unexpected(*fields.error());
   auto kv_scheme = ReadKvScheme(*json, model_dir);
   if (!kv_scheme) return tl::unexpected(kv_scheme.error());
   config.kv_scheme = *std::move(kv_scheme);
+  WarnOfUnknown(fields, path.string());
   KVS_RETURN_IF_ERROR(ReadGenerationConfig(model_dir / kGenerationConfigFile, config));
   return config;
 }

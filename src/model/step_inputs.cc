@@ -67,6 +67,11 @@ void StepInputs::CheckPlan(const StepPlan& plan) const {
   KVS_CHECK_OP(num_logits_rows, ==, plan.num_logits_rows);
 }
 
+uint32_t StepInputs::NumBlocksBefore(uint32_t position) const {
+  if (ids_.window == 0 || position < ids_.window) return 0;
+  return (position - ids_.window + 1) / limits_.block_size;
+}
+
 void StepInputs::CheckSlice(const ScheduledSlice& slice) const {
   KVS_CHECK(!slice.token_ids.empty());
   KVS_CHECK_OP(slice.num_logits_rows, <=, slice.token_ids.size());
@@ -74,8 +79,10 @@ void StepInputs::CheckSlice(const ScheduledSlice& slice) const {
   KVS_CHECK_OP(seq_len, <=, limits_.max_model_len);
   const uint32_t num_blocks = BlocksFor(SeqLen(slice), limits_.block_size);
   KVS_CHECK_OP(slice.block_table.size(), >=, num_blocks);
-  for (const BlockId block : slice.block_table.first(num_blocks)) {
-    KVS_CHECK(block != kNullBlock);
+  const uint32_t num_unseen = NumBlocksBefore(slice.first_position);
+  for (uint32_t i = 0; i < num_blocks; ++i) {
+    const BlockId block = slice.block_table[i];
+    KVS_CHECK(block != kNullBlock || i < num_unseen);
     KVS_CHECK_OP(block.value, <=, ids_.num_blocks);
   }
   for (const TokenId token : slice.token_ids) KVS_CHECK_OP(token.value, <, ids_.vocab_size);

@@ -15,10 +15,12 @@ namespace kvs {
 
 class StepInputs {
  public:
-  // What ids in a plan must stay below; a larger one is a bug.
+  // What ids in a plan must stay below; a larger one is a bug. The null block may stand only where
+  // no query sees it.
   struct IdLimits {
     uint32_t vocab_size;
     uint32_t num_blocks;  // usable ones: ids [1, num_blocks]
+    uint32_t window = 0;  // ModelConfig::Window
   };
 
   static Result<StepInputs> Make(const StepLimits& limits, const IdLimits& ids, Backend& backend);
@@ -42,13 +44,16 @@ class StepInputs {
   const uint32_t* seq_lens() const { return Device<uint32_t>(seq_lens_); }
   // [num_logits_rows] rows of the batch whose logits are wanted.
   const uint32_t* logits_rows() const { return Device<uint32_t>(logits_rows_); }
-  // [num_seqs, max_blocks_per_seq], padded with the null block.
+  // [num_seqs, max_blocks_per_seq], padded with the null block, which may also stand before the
+  // window.
   const BlockId* block_tables() const { return Device<BlockId>(block_tables_); }
 
  private:
   StepInputs(const StepLimits& limits, const IdLimits& ids) : limits_(limits), ids_(ids) {}
   void CheckPlan(const StepPlan& plan) const;
   void CheckSlice(const ScheduledSlice& slice) const;
+  // Blocks that lie before what a query at `position` sees.
+  uint32_t NumBlocksBefore(uint32_t position) const;
   // Places an array of `count` words after those placed before, at a multiple of 64 bytes.
   std::span<uint32_t> Place(size_t count, size_t* offset);
   void FillTokens(const StepPlan& plan);

@@ -1,61 +1,88 @@
 #include "model/weight_loader.h"
 
 #include <cstring>
-#include <utility>
-#include <vector>
+#include <span>
 
 #include "kvserve/float_bits.h"
 
 namespace kvs {
 namespace {
 
-std::vector<float> ToFloats(const HostMatrix& vector) {
-  std::vector<float> out(vector.cols);
+void AppendFloats(const HostMatrix& vector, std::vector<float>& out) {
+  const size_t first = out.size();
+  out.resize(first + vector.cols);
   if (vector.dtype == DType::kF32) {
-    std::memcpy(out.data(), vector.data, out.size() * sizeof(float));
-    return out;
+    std::memcpy(out.data() + first, vector.data, vector.cols * sizeof(float));
+    return;
   }
   const auto* stored = static_cast<const uint16_t*>(vector.data);
-  for (size_t i = 0; i < out.size(); ++i) {
-    out[i] = vector.dtype == DType::kBf16 ? Bf16ToFloat(stored[i]) : F16ToFloat(stored[i]);
+  for (size_t i = 0; i < vector.cols; ++i) {
+    out[first + i] = vector.dtype == DType::kBf16 ? Bf16ToFloat(stored[i]) : F16ToFloat(stored[i]);
   }
-  return out;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<LinearWeight>> WeightLoader::Linear(std::initializer_list<Part> parts,
-                                                           uint32_t cols) {
+void WeightLoader::Add(Item item, size_t element_bytes) {
+  for (const Part& part : item.parts) item.bytes += uint64_t{part.rows} * item.cols;
+  item.bytes *= element_bytes;
+  total_bytes_ += item.bytes;
+  items_.push_back(std::move(item));
+}
+
+void WeightLoader::AddLinear(std::unique_ptr<LinearWeight>& to, std::vector<Part> parts,
+                             uint32_t cols) {
+  Add({&to, nullptr, std::move(parts), cols, 0}, SizeOf(dtype_));
+}
+
+void WeightLoader::AddVector(DeviceBuffer& to, std::vector<Part> parts) {
+  Add({nullptr, &to, std::move(parts), 1, 0}, sizeof(float));
+}
+
+Result<void> WeightLoader::Load(WeightSource& source, Backend& backend) {
+  std::vector<std::string> names;
+  for (const Item& item : items_) {
+    for (const Part& part : item.parts) names.push_back(part.name);
+  }
+  source.ReadAhead(names);
+  uint64_t bytes_done = 0;
+  for (const Item& item : items_) {
+    KVS_RETURN_IF_ERROR(item.linear != nullptr ? LoadLinear(item, source, backend)
+                                               : LoadVector(item, source, backend));
+    source.Release();
+    bytes_done += item.bytes;
+    if (progress_) progress_(bytes_done, total_bytes_);
+  }
+  return {};
+}
+
+Result<void> WeightLoader::LoadLinear(const Item& item, WeightSource& source,
+                                      Backend& backend) const {
   std::vector<HostMatrix> matrices;
-  uint64_t elements = 0;
-  for (const Part& part : parts) {
-    auto matrix = source_.Matrix(part.name, part.rows, cols);
+  for (const Part& part : item.parts) {
+    auto matrix = source.Matrix(part.name, part.rows, item.cols);
     if (!matrix) return tl::unexpected(matrix.error());
     matrices.push_back(*matrix);
-    elements += uint64_t{part.rows} * cols;
   }
-  auto packed = backend_.PackLinear(matrices, dtype_);
-  if (!packed) return tl::unexpected(packed.error().WithContext(parts.begin()->name));
-  source_.Release();
-  Advance(elements * SizeOf(dtype_));
-  return packed;
+  auto packed = backend.PackLinear(matrices, dtype_);
+  if (!packed) return tl::unexpected(packed.error().WithContext(item.parts.front().name));
+  *item.linear = std::move(*packed);
+  return {};
 }
 
-Result<DeviceBuffer> WeightLoader::Norm(const std::string& name, uint32_t size) {
-  auto vector = source_.Vector(name, size);
-  if (!vector) return tl::unexpected(vector.error());
-  const std::vector<float> floats = ToFloats(*vector);
-  source_.Release();
-  auto buffer = backend_.Allocate(floats.size() * sizeof(float), name.c_str());
-  if (!buffer) return buffer;
-  backend_.CopyToDevice(buffer->data(), floats.data(), floats.size() * sizeof(float));
-  Advance(floats.size() * sizeof(float));
-  return buffer;
-}
-
-void WeightLoader::Advance(uint64_t bytes) {
-  bytes_done_ += bytes;
-  if (progress_) progress_(bytes_done_, bytes_total_);
+Result<void> WeightLoader::LoadVector(const Item& item, WeightSource& source,
+                                      Backend& backend) const {
+  std::vector<float> floats;
+  for (const Part& part : item.parts) {
+    auto vector = source.Vector(part.name, part.rows);
+    if (!vector) return tl::unexpected(vector.error());
+    AppendFloats(*vector, floats);
+  }
+  auto buffer = backend.Allocate(floats.size() * sizeof(float), item.parts.front().name.c_str());
+  if (!buffer) return tl::unexpected(buffer.error());
+  backend.CopyToDevice(buffer->data(), floats.data(), floats.size() * sizeof(float));
+  *item.vector = std::move(*buffer);
+  return {};
 }
 
 }  // namespace kvs

@@ -1,12 +1,14 @@
-// From a WeightSource into a backend's memory, one fused weight at a time, so that no more than one
-// of them exists twice.
+// From a WeightSource into a backend's memory. A network first lists its weights, in the order in
+// which they are then read: so the source can read ahead, and the whole is known before it is
+// begun. One fused weight is loaded at a time, so that no more than one of them exists twice.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "kvserve/backend.h"
 #include "kvserve/status.h"
@@ -22,31 +24,36 @@ class WeightLoader {
     uint32_t rows;
   };
 
-  // `bytes_total` is what the network will hold; `progress` may be empty.
-  WeightLoader(WeightSource& source, Backend& backend, DType dtype, uint64_t bytes_total,
-               Progress progress)
-      : source_(source),
-        backend_(backend),
-        dtype_(dtype),
-        bytes_total_(bytes_total),
-        progress_(std::move(progress)) {}
+  // Matrices are held as `dtype`; `progress` may be empty.
+  WeightLoader(DType dtype, Progress progress) : dtype_(dtype), progress_(std::move(progress)) {}
 
-  // The parts' rows on top of one another, each [rows, cols], packed as the loader's dtype.
-  Result<std::unique_ptr<LinearWeight>> Linear(std::initializer_list<Part> parts, uint32_t cols);
-  // [size] float32, whatever the loader's dtype is.
-  Result<DeviceBuffer> Norm(const std::string& name, uint32_t size);
+  // The parts' rows on top of one another, each [rows, cols]. `to` must stay where it is until Load
+  // returns.
+  void AddLinear(std::unique_ptr<LinearWeight>& to, std::vector<Part> parts, uint32_t cols);
+  // The parts behind one another, each [rows], as float32.
+  void AddVector(DeviceBuffer& to, std::vector<Part> parts);
 
-  uint64_t bytes_done() const { return bytes_done_; }
+  Result<void> Load(WeightSource& source, Backend& backend);
+
+  uint64_t total_bytes() const { return total_bytes_; }  // in the backend's memory
 
  private:
-  void Advance(uint64_t bytes);
+  struct Item {
+    std::unique_ptr<LinearWeight>* linear;  // or
+    DeviceBuffer* vector;
+    std::vector<Part> parts;
+    uint32_t cols;  // 1 for a vector
+    uint64_t bytes;
+  };
 
-  WeightSource& source_;
-  Backend& backend_;
+  void Add(Item item, size_t element_bytes);
+  Result<void> LoadLinear(const Item& item, WeightSource& source, Backend& backend) const;
+  Result<void> LoadVector(const Item& item, WeightSource& source, Backend& backend) const;
+
   const DType dtype_;
-  const uint64_t bytes_total_;
   const Progress progress_;
-  uint64_t bytes_done_ = 0;
+  std::vector<Item> items_;
+  uint64_t total_bytes_ = 0;
 };
 
 }  // namespace kvs

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -17,8 +18,11 @@ class WeightSource {
   // The named weights, [rows, cols] or (as rows = 1) [size], aligned to their element size. Valid
   // until Release. kDataError names the tensor that is missing or of another shape or dtype.
   virtual Result<HostMatrix> Matrix(const std::string& name, uint32_t rows, uint32_t cols) = 0;
-  // A norm's weights.
+  // A norm's weights, or a bias.
   virtual Result<HostMatrix> Vector(const std::string& name, uint32_t size) = 0;
+
+  // Tells once, before the first Matrix or Vector, what will be asked for, in this order.
+  virtual void ReadAhead(std::span<const std::string> names) { static_cast<void>(names); }
 
   // Frees what Matrix and Vector have handed out.
   virtual void Release() = 0;

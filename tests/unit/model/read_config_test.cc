@@ -111,6 +111,140 @@ TEST(ReadConfigTest, TakesTheDTypeOfTheWeightsWhenItIsNotWritten) {
   EXPECT_EQ(config->checkpoint_dtype, DType::kF32);
 }
 
+TEST(ReadConfigTest, ReadsYarnAndLengthensTheContext) {
+  const auto config = ReadPatched(
+      R"({"rope_scaling": {"type": "yarn", "factor": 4.0, "rope_theta": 1e6,
+          "original_max_position_embeddings": 256}})");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->rope.scaling, RopeConfig::Scaling::kYarn);
+  EXPECT_EQ(config->max_position_embeddings, 1024u);
+  EXPECT_NEAR(config->rope.attention_factor, 1.138629436111989, 1e-12);
+  EXPECT_EQ(config->rope.beta_fast, 32.0);
+
+  const auto deepseek = ReadPatched(
+      R"({"rope_parameters": {"rope_type": "yarn", "factor": 40.0, "mscale": 1.0,
+          "mscale_all_dim": 0.707, "original_max_position_embeddings": 4096}})");
+  ASSERT_TRUE(deepseek) << deepseek.error().message();
+  EXPECT_NEAR(deepseek->rope.attention_factor, 1.0857263992561355, 1e-12);
+
+  const auto given =
+      ReadPatched(R"({"rope_scaling": {"type": "yarn", "factor": 4.0, "attention_factor": 0.5}})");
+  ASSERT_TRUE(given) << given.error().message();
+  EXPECT_EQ(given->rope.attention_factor, 0.5);
+  EXPECT_EQ(given->rope.original_max_position_embeddings, 512u);
+}
+
+TEST(ReadConfigTest, ReadsLinearScalingAndLengthensTheContext) {
+  const auto config = ReadPatched(R"({"rope_scaling": {"type": "linear", "factor": 2.5}})");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->rope.scaling, RopeConfig::Scaling::kLinear);
+  EXPECT_EQ(config->rope.factor, 2.5);
+  EXPECT_EQ(config->max_position_embeddings, 1280u);
+}
+
+std::vector<uint32_t> WindowsOf(const ModelConfig& config) {
+  std::vector<uint32_t> windows;
+  for (uint32_t i = 0; i < config.num_layers; ++i) windows.push_back(config.Layer(i).window);
+  return windows;
+}
+
+TEST(ReadConfigTest, MistralSeesAWindowInEveryLayer) {
+  constexpr char kMistral[] = R"({"architectures": ["MistralForCausalLM"], )";
+  const auto read = [&](const std::string& rest) {
+    const auto config = ReadPatched(kMistral + rest);
+    EXPECT_TRUE(config) << config.error().message();
+    return config ? config->Window() : UINT32_MAX;
+  };
+  EXPECT_EQ(read(R"("sliding_window": 64})"), 64u);
+  EXPECT_EQ(read(R"("sliding_window": 512})"), 0u);  // covers all positions
+  EXPECT_EQ(read(R"("max_position_embeddings": 32768})"), 4096u);
+  // Null is not the same as missing.
+  const TempDir dir;
+  auto json = nlohmann::json::parse(kSmallConfig);
+  json["architectures"] = {"MistralForCausalLM"};
+  json["max_position_embeddings"] = 32768;
+  json["sliding_window"] = nullptr;
+  WriteFile(dir / "config.json", json.dump());
+  EXPECT_EQ(ReadModelConfig(dir.path())->Window(), 0u);
+}
+
+TEST(ReadConfigTest, QwenSeesAWindowFromALayerOn) {
+  const auto read = [](const std::string& rest) {
+    return *ReadPatched(R"({"architectures": ["Qwen2ForCausalLM"], "num_hidden_layers": 3, )" +
+                        rest);
+  };
+  const ModelConfig plain = read(R"("sliding_window": 64, "max_window_layers": 1})");
+  EXPECT_THAT(WindowsOf(plain), ElementsAre(0, 0, 0));
+  EXPECT_TRUE(plain.qkv_bias);
+  EXPECT_FALSE(plain.qk_norm);
+  const ModelConfig mixed =
+      read(R"("use_sliding_window": true, "sliding_window": 64, "max_window_layers": 1})");
+  EXPECT_THAT(WindowsOf(mixed), ElementsAre(0, 64, 64));
+  EXPECT_EQ(mixed.Window(), 0u);  // layer 0 sees everything: nothing can be released
+  EXPECT_EQ(
+      read(R"("use_sliding_window": true, "sliding_window": 64, "max_window_layers": 0})").Window(),
+      64u);
+  EXPECT_THAT(WindowsOf(read(R"("use_sliding_window": true, "sliding_window": 64,
+      "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]})")),
+              ElementsAre(64, 0, 64));
+}
+
+TEST(ReadConfigTest, Qwen3NormalizesHeadsOfItsOwnSize) {
+  const auto config = ReadPatched(R"({"architectures": ["Qwen3ForCausalLM"]})");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_TRUE(config->qk_norm);
+  EXPECT_FALSE(config->qkv_bias);
+  EXPECT_EQ(config->head_dim, 128u);
+}
+
+std::vector<bool> ExpertLayersOf(const ModelConfig& config) {
+  std::vector<bool> layers;
+  for (uint32_t i = 0; i < config.num_layers; ++i) layers.push_back(config.Layer(i).has_experts);
+  return layers;
+}
+
+TEST(ReadConfigTest, ReadsExperts) {
+  const auto mixtral = ReadPatched(
+      R"({"architectures": ["MixtralForCausalLM"], "num_local_experts": 4,
+          "num_experts_per_tok": 3})");
+  ASSERT_TRUE(mixtral) << mixtral.error().message();
+  EXPECT_EQ(mixtral->experts.num_experts, 4u);
+  EXPECT_EQ(mixtral->experts.num_per_token, 3u);
+  EXPECT_EQ(mixtral->experts.intermediate_size, 96u);
+  EXPECT_TRUE(mixtral->experts.normalize);
+  EXPECT_EQ(mixtral->rope.theta, 1e6);
+  EXPECT_THAT(ExpertLayersOf(*mixtral), ElementsAre(true, true));
+
+  const auto qwen = ReadPatched(
+      R"({"architectures": ["Qwen3MoeForCausalLM"], "num_hidden_layers": 6, "num_experts": 8,
+          "num_experts_per_tok": 2, "moe_intermediate_size": 24, "decoder_sparse_step": 2,
+          "mlp_only_layers": [3], "norm_topk_prob": true})");
+  ASSERT_TRUE(qwen) << qwen.error().message();
+  EXPECT_EQ(qwen->experts.intermediate_size, 24u);
+  EXPECT_TRUE(qwen->experts.normalize);
+  EXPECT_TRUE(qwen->qk_norm);
+  EXPECT_THAT(ExpertLayersOf(*qwen), ElementsAre(false, true, false, false, false, true));
+}
+
+TEST(ReadConfigTest, ReadsGenerationDefaults) {
+  const TempDir dir;
+  WriteFile(dir / "config.json", kSmallConfig);
+  EXPECT_FALSE(ReadModelConfig(dir.path())->generation.temperature);
+  WriteFile(dir / "generation_config.json",
+            R"({"do_sample": true, "temperature": 0.7, "top_k": 20, "top_p": 0.8,
+                "repetition_penalty": 1.05, "max_new_tokens": 2048})");
+  const auto config = ReadModelConfig(dir.path());
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_FLOAT_EQ(*config->generation.temperature, 0.7f);
+  EXPECT_FLOAT_EQ(*config->generation.top_p, 0.8f);
+  EXPECT_FLOAT_EQ(*config->generation.repetition_penalty, 1.05f);
+  EXPECT_EQ(config->generation.top_k, 20);
+  EXPECT_EQ(config->generation.max_new_tokens, 2048u);
+  EXPECT_FALSE(config->generation.min_p);
+  WriteFile(dir / "generation_config.json", R"({"top_p": 1.5})");
+  EXPECT_THAT(ReadModelConfig(dir.path()).error().message(), HasSubstr("top_p is 1.5"));
+}
+
 struct BadField {
   const char* patch;
   const char* message;  // must be part of what is said
@@ -170,10 +304,37 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{R"({"torch_dtype": null, "dtype": "int8"})", "dtype is \"int8\"; supported"},
         BadField{R"({"rope_theta": 0})", "rope_theta is 0"},
         BadField{R"({"rope_scaling": "llama3"})", "rope_scaling is \"llama3\""},
-        BadField{R"({"rope_scaling": {"type": "linear", "factor": 2}})",
-                 "rope_scaling: type is \"linear\"; supported: default, llama3"},
-        BadField{R"({"rope_parameters": {"rope_type": "yarn", "factor": 2}})",
-                 "rope_parameters: rope_type is \"yarn\""},
+        BadField{R"({"rope_scaling": {"type": "dynamic", "factor": 2}})",
+                 "rope_scaling: type is \"dynamic\"; supported: default, linear, llama3, yarn"},
+        BadField{R"({"rope_parameters": {"rope_type": "longrope", "factor": 2}})",
+                 "rope_parameters: rope_type is \"longrope\""},
+        BadField{R"({"rope_scaling": {"type": "linear"}})", "factor is missing"},
+        BadField{R"({"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": 0}})",
+                 "beta_fast is 0"},
+        BadField{R"({"rope_scaling": {"type": "yarn", "factor": 2, "long_factor": [1]}})",
+                 "long_factor is [1]; this field is not supported"},
+        BadField{R"({"rope_parameters": {"partial_rotary_factor": 0.5}})",
+                 "partial_rotary_factor is 0.5"},
+        BadField{R"({"attn_logit_softcapping": 50.0})", "attn_logit_softcapping is 50"},
+        BadField{R"({"residual_multiplier": 0.22})", "residual_multiplier is 0.22; only 1.0"},
+        BadField{R"({"n_shared_experts": 2})", "n_shared_experts is 2; only 0"},
+        BadField{R"({"architectures": ["MistralForCausalLM"], "sliding_window": 0})",
+                 "sliding_window is 0"},
+        BadField{R"({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": 1})",
+                 "use_sliding_window is 1; true or false"},
+        BadField{R"({"architectures": ["Qwen3ForCausalLM"], "layer_types": ["full_attention"]})",
+                 "layer_types is [\"full_attention\"]; a list of num_hidden_layers (2)"},
+        BadField{R"({"architectures": ["Qwen3ForCausalLM"],
+                     "layer_types": ["full_attention", "chunked_attention"]})",
+                 "supported: full_attention, sliding_attention"},
+        BadField{R"({"architectures": ["Qwen3ForCausalLM"], "attention_bias": true})",
+                 "attention_bias is true; only false"},
+        BadField{R"({"architectures": ["MixtralForCausalLM"], "num_experts_per_tok": 9})",
+                 "num_experts_per_tok is 9; an integer from 1 to 8"},
+        BadField{R"({"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 0})",
+                 "num_experts is 0"},
+        BadField{R"({"architectures": ["Qwen3MoeForCausalLM"], "mlp_only_layers": [2]})",
+                 "mlp_only_layers is [2]; a list of integers below 2"},
         BadField{R"({"rope_scaling": {"rope_type": "llama3", "factor": 8}})",
                  "rope_scaling: low_freq_factor is missing"},
         BadField{R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4,

@@ -1,6 +1,6 @@
 // The network's invariants: the same bits cold, chunked, batched and continued from shared blocks;
 // no allocation in a step.
-#include "model/llama.h"
+#include "model/decoder.h"
 
 #include <gtest/gtest.h>
 
@@ -53,7 +53,7 @@ struct Format {
   uint32_t block_size;
 };
 
-class LlamaFormatTest : public ::testing::TestWithParam<Format> {
+class DecoderFormatTest : public ::testing::TestWithParam<Format> {
  protected:
   ModelLoadOptions Options() const {
     return ModelRunner::Options(DefaultModelDir(), GetParam().dtype, GetParam().kv_dtype,
@@ -61,7 +61,7 @@ class LlamaFormatTest : public ::testing::TestWithParam<Format> {
   }
 };
 
-TEST_P(LlamaFormatTest, ChunksAndCompanyChangeNoBit) {
+TEST_P(DecoderFormatTest, ChunksAndCompanyChangeNoBit) {
   ModelRunner runner(Options());
   ASSERT_TRUE(runner.ok());
   const auto tokens = SomeTokens(150, 4096, 1);
@@ -81,7 +81,7 @@ TEST_P(LlamaFormatTest, ChunksAndCompanyChangeNoBit) {
   EXPECT_EQ(rows, Logits(expected.begin() + 60, expected.end()));
 }
 
-TEST_P(LlamaFormatTest, APrefixComputedByAnotherChangesNoBit) {
+TEST_P(DecoderFormatTest, APrefixComputedByAnotherChangesNoBit) {
   ModelRunner runner(Options());
   ASSERT_TRUE(runner.ok());
   const auto tokens = SomeTokens(150, 4096, 1);
@@ -100,14 +100,14 @@ TEST_P(LlamaFormatTest, APrefixComputedByAnotherChangesNoBit) {
   EXPECT_EQ(runner.RunAll(second, 5), Logits(expected.begin() + start, expected.end()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, LlamaFormatTest,
+INSTANTIATE_TEST_SUITE_P(Formats, DecoderFormatTest,
                          ::testing::Values(Format{DType::kF32, KvCacheDType::kF32, 16},
                                            Format{DType::kBf16, KvCacheDType::kBf16, 16},
                                            Format{DType::kF16, KvCacheDType::kF16, 64},
                                            Format{DType::kBf16, KvCacheDType::kF8E4M3, 16},
                                            Format{DType::kBf16, KvCacheDType::kF8E5M2, 32}));
 
-TEST(LlamaTest, AStepAllocatesNothing) {
+TEST(DecoderTest, AStepAllocatesNothing) {
   const auto options = ModelRunner::Options(DefaultModelDir(), DType::kBf16, KvCacheDType::kF8E4M3);
   const ModelConfig config = *ReadModelConfig(options.model_dir);
   auto backend = *MakeCpuBackend({.num_threads = 2});
