@@ -16,17 +16,19 @@ MAY_INCLUDE = {
     "config": ["base"],
     "device": ["base"],
     "tokenize": ["base"],
+    "template": ["tokenize", "base"],
     "blocks": ["base"],
     "schedule": ["blocks", "base"],
     "model": ["base"],
     "sample": ["base"],
     "stream": ["tokenize", "base"],
     "engine": ["schedule", "blocks", "model", "sample", "stream", "base"],
-    "http": ["engine", "stream", "tokenize", "base"],
+    "http": ["engine", "stream", "template", "tokenize", "base"],
     "client": ["config", "base"],
 }
 # Of another layer, these files alone.
-NARROW = {("http", "engine"): {"engine/engine_handle.h"}}
+NARROW = {("http", "engine"): {"engine/engine_handle.h"},
+          ("template", "tokenize"): {"tokenize/utf8.h"}}
 
 # Header (a prefix of what is included) -> where it may enter.
 DOORS = {
@@ -35,11 +37,11 @@ DOORS = {
     "prometheus/": ["src/base/metrics."],
     "xxhash.h": ["src/blocks/block_hash."],
     "nlohmann/": ["src/http/", "src/model/", "src/tokenize/tokenizer_file", "src/client/",
-                  "src/config/plan.", "src/config/server_info."],
+                  "src/config/plan.", "src/config/server_info.", "src/template/json_value."],
     "CLI/": ["src/config/command_line."],
     "yaml-cpp/": ["src/config/config_file."],
     "pcre2.h": ["src/tokenize/regex."],
-    "utf8proc.h": ["src/tokenize/"],
+    "utf8proc.h": ["src/tokenize/", "src/template/characters."],
     "dlfcn.h": ["src/device/open_backend.", "kernels/gpu/blas_lt"],
     "openssl/": ["src/base/", "src/http/"],
     "immintrin.h": ["kernels/"],
