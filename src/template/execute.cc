@@ -13,7 +13,7 @@ namespace {
 // `loop` inside of a for.
 class Loop final : public Object {
  public:
-  Loop(std::vector<Value> items, uint32_t depth) : items_(std::move(items)), depth_(depth) {}
+  explicit Loop(std::vector<Value> items) : items_(std::move(items)) {}
 
   std::string type_name() const override { return "LoopContext"; }
   std::optional<Value> GetAttribute(std::string_view name) override;
@@ -23,7 +23,6 @@ class Loop final : public Object {
     index_ = index;
     return items_[index];
   }
-  uint32_t depth() const { return depth_; }
 
  private:
   // loop.cycle(...), loop.changed(...)
@@ -40,7 +39,6 @@ class Loop final : public Object {
   };
 
   const std::vector<Value> items_;
-  const uint32_t depth_;  // 1: no loop around it
   size_t index_ = 0;
   std::optional<Value> last_changed_;
   Method cycle_{*this, true};
@@ -56,8 +54,9 @@ std::optional<Value> Loop::GetAttribute(std::string_view name) {
   if (name == "first") return Value(index_ == 0);
   if (name == "last") return Value(index_ + 1 == items_.size());
   if (name == "length") return number(items_.size());
-  if (name == "depth") return number(depth_);
-  if (name == "depth0") return number(depth_ - 1);
+  // Counts recursive loops, which are not known here.
+  if (name == "depth") return number(1);
+  if (name == "depth0") return number(0);
   if (name == "previtem") {
     return index_ > 0 ? items_[index_ - 1] : Value::OfUndefined("there is no previous item");
   }
@@ -227,15 +226,9 @@ Flow For::Execute(Render& render) const {
   if (items.empty()) {
     return render.InScope(around, [&] { return render.Execute(otherwise); });
   }
-  uint32_t depth = 1;
-  if (const Value* outer = uses_loop ? around->Find("loop") : nullptr;
-      outer && outer->is_object()) {
-    if (const auto* loop = dynamic_cast<const Loop*>(&outer->object())) depth = loop->depth() + 1;
-  }
   // A loop that the body names may be held beyond it.
   std::optional<Loop> unnamed;
-  Loop& loop = uses_loop ? render.Make<Loop>(std::move(items), depth)
-                         : unnamed.emplace(std::move(items), depth);
+  Loop& loop = uses_loop ? render.Make<Loop>(std::move(items)) : unnamed.emplace(std::move(items));
   for (size_t i = 0; i < loop.size(); ++i) {
     const Flow flow = render.InScope(around, [&] {
       if (uses_loop) render.scope().Set("loop", Value(&loop));

@@ -38,12 +38,15 @@ class Parser {
   explicit Parser(std::string_view source)
       : tokens_(Tokenize(source)), expressions_(tokens_, depth_) {}
 
-  Block Run() {
+  ParsedTemplate Run() {
     Block block = ParseBlock({});
     if (tokens_.current().kind != Token::Kind::kEnd) {
       tokens_.Refuse(fmt::format("{{% {} %}} ends nothing", tokens_.current().text));
     }
-    return block;
+    std::vector<std::string> names = expressions_.names();
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    return {std::move(block), std::move(names)};
   }
 
  private:
@@ -344,6 +347,6 @@ void TokenStream::RefuseCurrent(std::string_view expected) const {
   Refuse(fmt::format("expected {}, got {}", expected, Described(current())));
 }
 
-Block ParseTemplate(std::string_view source) { return Parser(source).Run(); }
+ParsedTemplate ParseTemplate(std::string_view source) { return Parser(source).Run(); }
 
 }  // namespace kvs::jinja

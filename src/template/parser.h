@@ -14,8 +14,13 @@ namespace kvs::jinja {
 // Trees are at most so deep: parsing, evaluating and freeing them recurses.
 inline constexpr uint32_t kMaxTreeDepth = 200;
 
+struct ParsedTemplate {
+  Block block;
+  std::vector<std::string> names;  // that its expressions name; sorted, each once
+};
+
 // Throws TemplateError.
-Block ParseTemplate(std::string_view source);
+ParsedTemplate ParseTemplate(std::string_view source);
 
 // The tokens, and what both halves of the parser share.
 class TokenStream {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "template/error.h"
 #include "template/parser.h"
 #include "template/render.h"
@@ -10,7 +12,7 @@
 namespace kvs::jinja {
 
 struct Template::Tree {
-  Block block;
+  ParsedTemplate parsed;
 };
 
 Result<Template> Template::Parse(std::string_view source) {
@@ -33,7 +35,7 @@ Result<Template> Template::Parse(std::string_view source) {
 Result<Text> Template::Render(const RenderInputs& inputs, const RenderLimits& limits) const {
   jinja::Render render(inputs, limits);
   try {
-    render.Execute(tree_->block);
+    render.Execute(tree_->parsed.block);
     return render.TakeOutput();
   } catch (const TemplateError& error) {
     if (error.cause == TemplateError::Cause::kRaised) {
@@ -44,6 +46,11 @@ Result<Text> Template::Render(const RenderInputs& inputs, const RenderLimits& li
     return Error(budget ? Code::kInternal : Code::kInvalidArgument,
                  fmt::format("the chat template, line {}: {}", render.line(), error.message));
   }
+}
+
+bool Template::Reads(std::string_view name) const {
+  const auto& names = tree_->parsed.names;
+  return std::binary_search(names.begin(), names.end(), name);
 }
 
 }  // namespace kvs::jinja

@@ -43,6 +43,9 @@ class Template {
   // when a limit is reached.
   Result<Text> Render(const RenderInputs& inputs, const RenderLimits& limits = {}) const;
 
+  // Whether the template names `name` anywhere.
+  bool Reads(std::string_view name) const;
+
  private:
   struct Tree;
   explicit Template(std::shared_ptr<const Tree> tree) : tree_(std::move(tree)) {}
