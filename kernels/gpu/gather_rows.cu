@@ -20,6 +20,7 @@ __global__ void GatherRowsKernel(const uint4* in, const uint32_t* rows, uint4* o
 }  // namespace
 
 void GatherRows(const GatherRowsParams& params, const Launch& launch) {
+  if (params.num_rows == 0) return;  // a chunk of a prompt that ends in a later step
   KVS_CHECK_OP(params.dim % 8, ==, 0u);
   const uint32_t pieces = params.dim / 8;
   const dim3 block(std::min((pieces + kWarpSize - 1) / kWarpSize * kWarpSize, kMaxThreads));

@@ -55,6 +55,33 @@ KVS_DEVICE void StorePart(const HeadPart& part, T* head, uint32_t lane) {
   high.Store(head, kHeadDim / 16 + lane);
 }
 
+KVS_DEVICE void Add(const HeadPart& other, HeadPart& part) {
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) {
+    part.low[i] += other.low[i];
+    part.high[i] += other.high[i];
+  }
+}
+
+// 1 / rms of the head, whose parts kHeadDim / 16 neighbouring lanes hold.
+template <uint32_t kHeadDim>
+KVS_DEVICE float InverseRms(const HeadPart& part, float eps) {
+  float sum = 0;
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) sum += part.low[i] * part.low[i] + part.high[i] * part.high[i];
+#pragma unroll
+  for (uint32_t mask = kHeadDim / 32; mask > 0; mask /= 2) sum += ShuffleXor(sum, mask);
+  return rsqrtf(sum / kHeadDim + eps);
+}
+
+KVS_DEVICE void Scale(float factor, const HeadPart& weight, HeadPart& part) {
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) {
+    part.low[i] *= factor * weight.low[i];
+    part.high[i] *= factor * weight.high[i];
+  }
+}
+
 // Without fused multiply-add: the bits of the CPU.
 KVS_DEVICE void Rotate(HeadPart& part, const HeadPart& cos_sin) {
 #pragma unroll
@@ -78,13 +105,11 @@ KVS_DEVICE void DivideBy(float scale, HeadPart& part) {
 }
 
 // Writes a head's part of K or V to its slot; returns how many elements were clipped. `kv_unit`
-// counts the K heads, then the V heads. Padding tokens have a slot in the null block, which stays
-// as it is: readers may rely on finite values there.
+// counts the K heads, then the V heads.
 template <uint32_t kHeadDim>
 KVS_DEVICE uint32_t StoreKv(const KvView& kv, SlotId slot, uint32_t kv_unit, uint32_t lane,
                             HeadPart part) {
   const BlockId block{slot.value / kv.layout.block_size};
-  if (block.value == kNullBlock.value) return 0;
   const bool is_v = kv_unit >= kv.layout.num_kv_heads;
   const uint32_t head = is_v ? kv_unit - kv.layout.num_kv_heads : kv_unit;
   DivideBy(is_v ? kv.v_scale[head] : kv.k_scale[head], part);
@@ -94,8 +119,32 @@ KVS_DEVICE uint32_t StoreKv(const KvView& kv, SlotId slot, uint32_t kv_unit, uin
          EncodeEight(part.high, kv.layout.dtype, kv.data, at + kHeadDim / 2);
 }
 
+// Adds one value's magnitude to `counts`, where they are wanted, and to the largest so far.
+KVS_DEVICE void Observe(float value, uint32_t* counts, uint32_t& largest_bits) {
+  const uint32_t bits = FloatBits(value) & 0x7fffffffu;
+  largest_bits = max(largest_bits, bits);
+  if (counts != nullptr) atomicAdd(counts + (bits >> 16), 1u);
+}
+
+KVS_DEVICE void GatherStats(const KvStats& stats, uint32_t kv_unit, const HeadPart& part,
+                            uint32_t num_clipped) {
+  uint32_t* counts =
+      stats.counts == nullptr ? nullptr : stats.counts + size_t{kv_unit} * kKvStatsBins;
+  uint32_t largest_bits = 0;
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) {
+    Observe(part.low[i], counts, largest_bits);
+    Observe(part.high[i], counts, largest_bits);
+  }
+  // Most threads find a larger value there already.
+  if (largest_bits > stats.largest_bits[kv_unit]) {
+    atomicMax(stats.largest_bits + kv_unit, largest_bits);
+  }
+  if (num_clipped > 0) atomicAdd(stats.num_saturated + kv_unit, num_clipped);
+}
+
 // kHeadDim / 16 threads work on one head of one token. blockIdx.x is the token.
-template <class T, uint32_t kHeadDim>
+template <class T, uint32_t kHeadDim, bool kStats>
 __global__ void __launch_bounds__(kThreads)
     RopeKvStoreKernel(RopeKvStoreParams params, unsigned long long* num_saturated) {
   constexpr uint32_t kLanes = kHeadDim / 16;
@@ -109,8 +158,19 @@ __global__ void __launch_bounds__(kThreads)
   // Threads past the end repeat the last V head without storing it: the warp stays whole.
   const uint32_t unit = active ? index / kLanes : num_units - 1;
   const uint32_t token = blockIdx.x;
+  const SlotId slot = params.slot_mapping[token];
   T* head = static_cast<T*>(params.qkv) + (size_t{token} * num_units + unit) * kHeadDim;
   HeadPart part = LoadPart<T, kHeadDim>(head, lane);
+  if (params.qkv_bias != nullptr) {
+    Add(LoadPart<kHeadDim>(params.qkv_bias + size_t{unit} * kHeadDim, lane), part);
+  }
+  if (params.q_norm != nullptr || params.k_norm != nullptr) {
+    // Every lane takes part in the shuffles, those of V heads too.
+    const float factor = InverseRms<kHeadDim>(part, params.norm_eps);
+    const bool is_k = unit >= params.num_heads && unit < params.num_heads + num_kv_heads;
+    const float* norm = unit < params.num_heads ? params.q_norm : is_k ? params.k_norm : nullptr;
+    if (norm != nullptr) Scale(factor, LoadPart<kHeadDim>(norm, lane), part);
+  }
   if (unit < params.num_heads + num_kv_heads) {
     const float* cos_sin = params.cos_sin + size_t{params.positions[token]} * kHeadDim;
     Rotate(part, LoadPart<kHeadDim>(cos_sin, lane));
@@ -118,9 +178,13 @@ __global__ void __launch_bounds__(kThreads)
   uint32_t num_clipped = 0;
   if (unit < params.num_heads) {
     StorePart<T, kHeadDim>(part, head, lane);
-  } else if (active) {
-    num_clipped = StoreKv<kHeadDim>(params.kv, params.slot_mapping[token], unit - params.num_heads,
-                                    lane, part);
+  } else if (active && slot.value >= params.kv.layout.block_size) {
+    // Padding has a slot in the null block, which stays as it is: readers may rely on finite values
+    // there.
+    num_clipped = StoreKv<kHeadDim>(params.kv, slot, unit - params.num_heads, lane, part);
+    if constexpr (kStats) {
+      GatherStats(params.kv.stats, unit - params.num_heads, part, num_clipped);
+    }
   }
   if (!IsFp8(params.kv.layout.dtype)) return;
   num_clipped = WarpReduce(num_clipped, [](uint32_t a, uint32_t b) { return a + b; });
@@ -147,8 +211,10 @@ void RopeKvStore(const RopeKvStoreParams& params, uint64_t* num_saturated, const
     const uint32_t threads = (params.num_heads + 2 * layout.num_kv_heads) * (kHeadDim / 16);
     const dim3 grid(params.num_tokens, (threads + kThreads - 1) / kThreads);
     DispatchAct(launch.act, [&]<class T>() {
-      LaunchKernel(RopeKvStoreKernel<T, kHeadDim>, grid, dim3(kThreads), 0, launch, params,
-                   counter);
+      const auto kernel = params.kv.stats.largest_bits == nullptr
+                              ? RopeKvStoreKernel<T, kHeadDim, false>
+                              : RopeKvStoreKernel<T, kHeadDim, true>;
+      LaunchKernel(kernel, grid, dim3(kThreads), 0, launch, params, counter);
     });
   });
 }

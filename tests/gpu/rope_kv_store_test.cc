@@ -2,6 +2,7 @@
 
 #include "gpu/gpu_test_util.h"
 #include "gpu/ops.h"
+#include "reference/naive.h"
 
 namespace kvs::gpu {
 namespace {
@@ -9,6 +10,7 @@ namespace {
 constexpr uint32_t kTokens = 21, kHeads = 6, kKvHeads = 2, kBlock = 16, kMaxPosition = 64;
 constexpr uint32_t kUnits = kHeads + 2 * kKvHeads;
 constexpr uint8_t kUntouched = 0xa5;
+constexpr float kEps = 1e-3f;
 
 // Inputs of one call. Token 4 is padding: its slot lies in the null block.
 struct Problem {
@@ -36,6 +38,8 @@ struct Problem {
   std::vector<uint16_t> qkv;
   std::vector<float> cos_sin;
   std::vector<uint32_t> positions, slots;
+  std::vector<float> qkv_bias, q_norm, k_norm;  // empty: none
+  bool with_stats = false;
   std::vector<float> k_scale = {1.0f, 0.002f}, v_scale = {2.0f, 0.7f};
 };
 
@@ -43,6 +47,7 @@ struct Outcome {
   std::vector<uint16_t> qkv;
   std::vector<uint8_t> cache;
   uint64_t num_saturated;
+  std::vector<uint32_t> largest_bits, head_saturated, counts;  // KvStats, where asked for
 };
 
 Outcome RunOnDevice(const Problem& problem) {
@@ -61,8 +66,20 @@ Outcome RunOnDevice(const Problem& problem) {
   params.kv = {cache.data(), k_scale.data(), v_scale.data(), problem.layout};
   params.num_tokens = kTokens;
   params.num_heads = kHeads;
+  const DeviceArray<float> bias(problem.qkv_bias), q_norm(problem.q_norm), k_norm(problem.k_norm);
+  if (!problem.qkv_bias.empty()) params.qkv_bias = bias.data();
+  if (!problem.q_norm.empty()) params.q_norm = q_norm.data();
+  if (!problem.k_norm.empty()) params.k_norm = k_norm.data();
+  params.norm_eps = kEps;
+  const DeviceArray<uint32_t> largest(std::vector<uint32_t>(2 * kKvHeads, 0));
+  const DeviceArray<uint32_t> head_saturated(std::vector<uint32_t>(2 * kKvHeads, 5));
+  const DeviceArray<uint32_t> counts(std::vector<uint32_t>(2 * kKvHeads * kKvStatsBins, 0));
+  if (problem.with_stats) {
+    params.kv.stats = {largest.data(), head_saturated.data(), counts.data()};
+  }
   RopeKvStore(params, num_saturated.data(), TestLaunch(problem.act));
-  return {qkv.ToHost(), cache.ToHost(), num_saturated.ToHost()[0]};
+  return {qkv.ToHost(),     cache.ToHost(),          num_saturated.ToHost()[0],
+          largest.ToHost(), head_saturated.ToHost(), counts.ToHost()};
 }
 
 // As the CPU computes it: float32, each product rounded.
@@ -70,6 +87,9 @@ std::vector<float> Rotated(const Problem& problem, uint32_t token, uint32_t unit
   const uint32_t dim = problem.head_dim, half = dim / 2;
   const auto begin = problem.qkv.begin() + (size_t{token} * kUnits + unit) * dim;
   std::vector<float> x = Decode16(std::vector<uint16_t>(begin, begin + dim), problem.act);
+  for (uint32_t i = 0; i < dim && !problem.qkv_bias.empty(); ++i) {
+    x[i] += problem.qkv_bias[unit * dim + i];
+  }
   if (unit >= kHeads + kKvHeads) return x;
   const float* c = &problem.cos_sin[size_t{problem.positions[token]} * dim];
   std::vector<float> out(dim);
@@ -92,9 +112,21 @@ uint64_t Store(float value, KvCacheDType dtype, size_t index, std::vector<uint8_
   return 0;
 }
 
+void Observe(float value, uint64_t clipped, uint32_t unit, Outcome& want) {
+  const uint32_t bits = FloatBits(value) & 0x7fffffffu;
+  want.largest_bits[unit] = std::max(want.largest_bits[unit], bits);
+  want.head_saturated[unit] += static_cast<uint32_t>(clipped);
+  ++want.counts[unit * kKvStatsBins + (bits >> 16)];
+}
+
 Outcome Expected(const Problem& problem) {
   const KvLayout& layout = problem.layout;
-  Outcome want{problem.qkv, std::vector<uint8_t>(3 * layout.LayerBlockBytes(), kUntouched), 100};
+  Outcome want{problem.qkv,
+               std::vector<uint8_t>(3 * layout.LayerBlockBytes(), kUntouched),
+               100,
+               std::vector<uint32_t>(2 * kKvHeads, 0),
+               std::vector<uint32_t>(2 * kKvHeads, 5),
+               std::vector<uint32_t>(2 * kKvHeads * kKvStatsBins, 0)};
   for (uint32_t t = 0; t < kTokens; ++t) {
     for (uint32_t unit = 0; unit < kHeads; ++unit) {
       const auto q = Encode16(Rotated(problem, t, unit), problem.act);
@@ -108,10 +140,14 @@ Outcome Expected(const Problem& problem) {
       const auto k = Rotated(problem, t, kHeads + head);
       const auto v = Rotated(problem, t, kHeads + kKvHeads + head);
       for (uint32_t i = 0; i < problem.head_dim; ++i) {
-        want.num_saturated += Store(k[i] / problem.k_scale[head], layout.dtype,
-                                    layout.KOffset(block, head) + in_plane + i, want.cache);
-        want.num_saturated += Store(v[i] / problem.v_scale[head], layout.dtype,
-                                    layout.VOffset(block, head) + in_plane + i, want.cache);
+        const size_t at = in_plane + i;
+        const uint64_t k_clipped = Store(k[i] / problem.k_scale[head], layout.dtype,
+                                         layout.KOffset(block, head) + at, want.cache);
+        const uint64_t v_clipped = Store(v[i] / problem.v_scale[head], layout.dtype,
+                                         layout.VOffset(block, head) + at, want.cache);
+        want.num_saturated += k_clipped + v_clipped;
+        Observe(k[i], k_clipped, head, want);
+        Observe(v[i], v_clipped, kKvHeads + head, want);
       }
     }
   }
@@ -133,6 +169,72 @@ TEST(GpuRopeKvStore, GivesTheBitsOfTheCpu) {
         if (dtype == KvCacheDType::kF8E4M3) {
           EXPECT_GT(want.num_saturated, 100u);
         }
+      }
+    }
+  }
+}
+
+TEST(GpuRopeKvStore, GathersStatisticsWhereAskedFor) {
+  for (const KvCacheDType dtype : {KvCacheDType::kF8E4M3, KvCacheDType::kBf16}) {
+    Problem problem(64, DType::kBf16, dtype);
+    problem.with_stats = true;
+    const Outcome got = RunOnDevice(problem), want = Expected(problem);
+    EXPECT_TRUE(got.cache == want.cache);
+    EXPECT_EQ(got.num_saturated, want.num_saturated);
+    EXPECT_EQ(got.largest_bits, want.largest_bits);
+    EXPECT_EQ(got.head_saturated, want.head_saturated);
+    EXPECT_TRUE(got.counts == want.counts);
+  }
+}
+
+TEST(GpuRopeKvStore, AddsBias) {
+  Problem problem(128, DType::kBf16, KvCacheDType::kF8E4M3);
+  problem.qkv_bias = Random(3).Normals(size_t{kUnits} * 128);
+  const Outcome got = RunOnDevice(problem), want = Expected(problem);
+  EXPECT_TRUE(got.qkv == want.qkv);
+  EXPECT_TRUE(got.cache == want.cache);
+}
+
+// Where Q or K is normalized, the other and V keep their bits. What is normalized is compared with
+// its values rotated after a norm in float64.
+TEST(GpuRopeKvStore, NormalizesQAndKBeforeRotation) {
+  for (const uint32_t head_dim : {64u, 128u, 256u}) {
+    for (const bool norm_q : {true, false}) {
+      for (const bool norm_k : {true, false}) {
+        Problem problem(head_dim, DType::kF16, KvCacheDType::kF16);
+        problem.k_scale = problem.v_scale = {1.0f, 1.0f};
+        Problem normalized = problem;
+        const auto q_norm = Random(4).Normals(head_dim), k_norm = Random(5).Normals(head_dim);
+        if (norm_q) problem.q_norm = q_norm;
+        if (norm_k) problem.k_norm = k_norm;
+        for (uint32_t i = 0; i < kTokens * kUnits; ++i) {
+          const uint32_t unit = i % kUnits;
+          const bool is_q = unit < kHeads;
+          if (unit >= kHeads + kKvHeads || !(is_q ? norm_q : norm_k)) continue;
+          const auto begin = normalized.qkv.begin() + size_t{i} * head_dim;
+          const auto x = Decode16({begin, begin + head_dim}, problem.act);
+          std::vector<double> head(x.begin(), x.end());
+          head = naive::AddRmsNorm(&head, {}, is_q ? q_norm : k_norm, 1, kEps);
+          for (uint32_t j = 0; j < head_dim; ++j) {
+            begin[j] = FloatToF16(static_cast<float>(head[j]));
+          }
+        }
+        const Outcome got = RunOnDevice(problem), want = Expected(normalized);
+        const auto q = [&](const Outcome& outcome) {
+          std::vector<uint16_t> codes;
+          for (uint32_t t = 0; t < kTokens; ++t) {
+            const auto begin = outcome.qkv.begin() + size_t{t} * kUnits * head_dim;
+            codes.insert(codes.end(), begin, begin + kHeads * head_dim);
+          }
+          return Decode16(codes, DType::kF16);
+        };
+        const auto kv = [](const Outcome& outcome) {
+          std::vector<uint16_t> codes(outcome.cache.size() / 2);
+          std::memcpy(codes.data(), outcome.cache.data(), outcome.cache.size());
+          return Decode16(codes, DType::kF16);
+        };
+        EXPECT_LT(RelativeRms(q(got), q(want)), norm_q ? 1e-3 : 1e-9) << head_dim << norm_k;
+        EXPECT_LT(RelativeRms(kv(got), kv(want)), norm_k ? 1e-3 : 1e-9) << head_dim << norm_q;
       }
     }
   }
