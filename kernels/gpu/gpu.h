@@ -107,6 +107,16 @@ KVS_DEVICE T ShuffleXor(T value, uint32_t mask) {
 #endif
 }
 
+// The value of the lane `distance` below; lanes without one keep theirs.
+template <class T>
+KVS_DEVICE T ShuffleUp(T value, uint32_t distance) {
+#if defined(__HIP__)
+  return __shfl_up(value, distance, kWarpSize);
+#else
+  return __shfl_up_sync(0xffffffffu, value, distance);
+#endif
+}
+
 KVS_DEVICE float ToFloat(Bf16 value) { return __bfloat162float(value); }
 KVS_DEVICE float ToFloat(F16 value) { return __half2float(value); }
 KVS_DEVICE float ToFloat(float value) { return value; }

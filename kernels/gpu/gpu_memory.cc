@@ -1,5 +1,6 @@
 #include "gpu/gpu_memory.h"
 
+#include <cstring>
 #include <string>
 
 #include "gpu/gpu.h"
@@ -23,6 +24,20 @@ Result<DeviceBuffer> AllocateDevice(size_t bytes, const char* what) {
   }
   KVS_GPU(Memset(data, 0, bytes));
   return DeviceBuffer(data, bytes, [](void* freed, size_t) { KVS_GPU(Free(freed)); });
+}
+
+Result<DeviceBuffer> AllocatePinned(size_t bytes, const char* what) {
+  if (bytes == 0) return DeviceBuffer();
+  void* data = nullptr;
+  const Error error = KVS_GPU_NAME(HostAlloc)(&data, bytes, 0);
+  if (error != kSuccess) {
+    static_cast<void>(KVS_GPU_NAME(GetLastError)());  // it is dealt with here
+    return kvs::Error(Code::kOsError, std::string(what) + ": the driver did not lock " +
+                                          std::to_string(bytes) + " bytes of host memory (" +
+                                          KVS_GPU_NAME(GetErrorString)(error) + ")");
+  }
+  std::memset(data, 0, bytes);
+  return DeviceBuffer(data, bytes, [](void* freed, size_t) { KVS_GPU(FreeHost(freed)); });
 }
 
 }  // namespace kvs::gpu

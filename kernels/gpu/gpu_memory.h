@@ -12,4 +12,7 @@ namespace kvs::gpu {
 // flags ask for less. Freed on any thread; the device must be idle with respect to it.
 Result<DeviceBuffer> AllocateDevice(size_t bytes, const char* what);
 
+// Host memory that the device copies from and to while the host goes on.
+Result<DeviceBuffer> AllocatePinned(size_t bytes, const char* what);
+
 }  // namespace kvs::gpu
