@@ -30,6 +30,7 @@ void FillRandom(void* data, size_t bytes, uint32_t seed);
 
 // One table each.
 void DecodeBench(const Ceilings& ceilings);
+void RowOpsBench(const Ceilings& ceilings);
 void LinearBench(const Ceilings& ceilings);
 
 }  // namespace kvs::gpu
