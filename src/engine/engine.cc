@@ -173,7 +173,7 @@ void Engine::Touch(const TokenChannel& channel) {
 
 // Once the step's events are all pushed, so that one wake-up finds them together.
 void Engine::NotifyReaders() {
-  for (const std::shared_ptr<ChannelSignal>& signal : touched_) signal->Notify();
+  ChannelSignal::NotifyAll(touched_);
   touched_.clear();
 }
 

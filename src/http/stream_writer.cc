@@ -1,6 +1,7 @@
 #include "http/stream_writer.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -8,8 +9,9 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <exception>
-#include <iterator>
+#include <new>
 #include <utility>
 
 #include "base/log.h"
@@ -22,6 +24,11 @@ using std::chrono::steady_clock;
 
 // How long a client may take to read what was sent when the server stops.
 constexpr std::chrono::milliseconds kStopGrace{500};
+
+// What is collected before it is sent: far more than a step brings, and a bound on the batch.
+constexpr size_t kBatchBytes = 256u << 10;
+// Room for the size of a chunk and its line end.
+constexpr size_t kChunkHeadBytes = 18;
 
 // Keys below are not streams'.
 constexpr uint64_t kReadyKey = 0;
@@ -41,12 +48,19 @@ struct StreamWriter::Stream {
   Stream(uint64_t key_in, Connection& connection_in, StreamedBody& body_in, Framing framing_in)
       : key(key_in), connection(connection_in), body(body_in), framing(framing_in) {}
 
+  void Prefetch() const {
+    __builtin_prefetch(&connection);
+    __builtin_prefetch(&body, 1);
+  }
+
   const uint64_t key;
   Connection& connection;
   StreamedBody& body;
   const Framing framing;
   // The writer's thread only.
   bool body_ended = false;
+  bool queued = false;  // in queue_
+  bool in_batch = false;
   bool waiting = false;  // for the client to take `unsent`
   std::string unsent;
   SteadyTime deadline{};  // of a waiting one
@@ -70,7 +84,7 @@ StreamWriter::~StreamWriter() {
     const std::lock_guard lock(mutex_);
     quit_ = true;
   }
-  ready_->Add(kReadyKey);
+  ready_->Wake();
   thread_.join();
   KVS_CHECK(streams_.empty());
 }
@@ -83,13 +97,14 @@ bool StreamWriter::Write(Connection& connection, StreamedBody& body, Framing fra
     body.signal().ReportTo(ready_, stream->key);
     incoming_.push_back(stream);
   }
-  ready_->Add(kReadyKey);
+  ready_->Wake();
   std::unique_lock lock(stream->mutex);
   stream->ended_changed.wait(lock, [&] { return stream->ended; });
   return stream->complete;
 }
 
 void StreamWriter::Run() {
+  pthread_setname_np(pthread_self(), "stream-writer");  // for top and perf
   std::array<epoll_event, 256> events;
   while (true) {
     const int num_events =
@@ -97,12 +112,15 @@ void StreamWriter::Run() {
     KVS_CHECK(num_events >= 0 || errno == EINTR);
     ready_->TakeAll(keys_);
     TakeNew();
-    for (const uint64_t key : keys_) Serve(key, 0);
+    ServeReady();
+    bool stop = false;
     for (int i = 0; i < num_events; ++i) {
       const epoll_event& event = events[static_cast<size_t>(i)];
-      if (event.data.u64 == kStopKey) BeginStop();
-      Serve(event.data.u64, event.events);
+      stop = stop || event.data.u64 == kStopKey;
+      if (Stream* stream = Find(event.data.u64)) OnSocket(*stream, event.events);
     }
+    SendBatch();  // of those whose client has caught up
+    if (stop) BeginStop();
     if (num_waiting_ > 0) CutLate();
     const std::lock_guard lock(mutex_);
     if (quit_) return;
@@ -123,73 +141,104 @@ void StreamWriter::TakeNew() {
   for (const std::shared_ptr<Stream>& stream : new_streams_) {
     streams_.emplace(stream->key, stream);
     Watch(epoll_.get(), EPOLL_CTL_ADD, stream->connection.fd(), EPOLLRDHUP, stream->key);
-    Serve(stream->key, 0);  // what came before its key was known
-    if (stopped_ && Find(stream->key) != nullptr && !stream->body_ended) Cut(*stream);
+    Collect(*stream);  // what came before its key was known
+  }
+  SendBatch();
+  if (!stopped_) return;
+  for (const std::shared_ptr<Stream>& stream : new_streams_) {
+    if (!stream->body_ended && Find(stream->key) != nullptr) Cut(*stream);
   }
 }
 
-void StreamWriter::Serve(uint64_t key, uint32_t socket_events) {
-  Stream* stream = Find(key);
-  if (stream == nullptr) return;  // ended since
+// A stream was last looked at a step ago, so that all it points to is out of the caches: what is
+// known to come is fetched while others are served.
+void StreamWriter::ServeReady() {
+  queue_.clear();
+  for (const uint64_t key : keys_) {
+    Stream* stream = Find(key);
+    if (stream == nullptr || stream->queued) continue;
+    stream->queued = true;
+    stream->Prefetch();
+    queue_.push_back(stream);
+  }
+  // Each is there once, so none has ended before its turn.
+  for (Stream* stream : queue_) {
+    stream->queued = false;
+    Collect(*stream);
+  }
+  SendBatch();
+}
+
+void StreamWriter::Collect(Stream& stream) {
+  // Of one whose client does not read, the events wait in their channels.
+  if (stream.waiting || stream.in_batch || stream.body_ended) return;
+  const size_t size = batch_.size();
   try {
-    if (socket_events == 0) {
-      Advance(*stream);
-    } else {
-      OnSocket(*stream, socket_events);
-    }
+    if (stream.framing == Framing::kChunked) batch_.append(kChunkHeadBytes, ' ');
+    Piece piece{&stream, batch_.size(), 0};
+    stream.body_ended = stream.body.Advance(batch_);
+    if (stream.framing == Framing::kChunked) FrameFrom(piece.begin);
+    piece.end = batch_.size();
+    pieces_.push_back(piece);
+    stream.in_batch = true;
   } catch (const std::exception& error) {
     // Memory that could not be had ends one answer, not the others.
     LOG_ERROR("a streamed answer broke: {}", error.what());
-    Cut(*stream);
+    batch_.resize(size);
+    return Cut(stream);
   }
+  if (batch_.size() >= kBatchBytes) SendBatch();
+}
+
+// Makes a chunk of the batch's end from `begin` on, and lets `begin` be where that chunk begins.
+void StreamWriter::FrameFrom(size_t& begin) {
+  const size_t size = batch_.size() - begin;
+  if (size == 0) return;
+  std::array<char, kChunkHeadBytes> head;
+  const char* end = fmt::format_to(head.data(), "{:x}\r\n", size);
+  const auto head_size = static_cast<size_t>(end - head.data());
+  begin -= head_size;
+  std::memcpy(batch_.data() + begin, head.data(), head_size);
+  batch_ += "\r\n";
+}
+
+void StreamWriter::SendBatch() {
+  for (const Piece& piece : pieces_) {
+    piece.stream->in_batch = false;
+    Send(*piece.stream, std::string_view(batch_).substr(piece.begin, piece.end - piece.begin));
+  }
+  pieces_.clear();
+  batch_.clear();
 }
 
 void StreamWriter::OnSocket(Stream& stream, uint32_t events) {
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) return Cut(stream);
   if (!stream.waiting) return;
-  const std::string unsent = std::move(stream.unsent);
-  stream.unsent.clear();
-  if (Send(stream, unsent)) Advance(stream);  // what came while the client did not read
+  const uint64_t key = stream.key;
+  const std::string unsent = std::exchange(stream.unsent, {});
+  Send(stream, unsent);
+  if (Stream* kept = Find(key)) Collect(*kept);  // what came while the client did not read
 }
 
-void StreamWriter::Advance(Stream& stream) {
-  if (stream.waiting || stream.body_ended) return;
-  piece_.clear();
-  stream.body_ended = stream.body.Advance(piece_);
-  Send(stream, piece_.empty() ? std::string_view() : Frame(stream, piece_));
-}
-
-std::string_view StreamWriter::Frame(const Stream& stream, std::string_view piece) {
-  if (stream.framing == Framing::kUntilClose) return piece;
-  framed_.clear();
-  fmt::format_to(std::back_inserter(framed_), "{:x}\r\n", piece.size());
-  framed_ += piece;
-  framed_ += "\r\n";
-  return framed_;
-}
-
-bool StreamWriter::Send(Stream& stream, std::string_view bytes) {
+void StreamWriter::Send(Stream& stream, std::string_view bytes) {
   const size_t num_before = bytes.size();
   const Connection::Sent sent = stream.connection.WriteSome(bytes);
-  switch (sent) {
-    case Connection::Sent::kAll:
-      if (stream.waiting) WaitFor(stream, 0);
-      if (!stream.body_ended) return true;
-      End(stream, true);
-      return false;
-    case Connection::Sent::kClosed:
-      Cut(stream);
-      return false;
-    default:
-      break;
+  if (sent == Connection::Sent::kClosed) return Cut(stream);
+  if (sent == Connection::Sent::kAll) {
+    if (stream.waiting) WaitFor(stream, 0);
+    if (stream.body_ended) End(stream, true);
+    return;
   }
   if (bytes.size() < num_before || !stream.waiting) {
     const std::chrono::milliseconds timeout = stream.connection.send_timeout();
     stream.deadline = steady_clock::now() + (stopped_ ? kStopGrace : timeout);
   }
-  stream.unsent = bytes;
+  try {
+    stream.unsent = bytes;
+  } catch (const std::bad_alloc&) {
+    return Cut(stream);
+  }
   WaitFor(stream, sent == Connection::Sent::kWaitsToRead ? EPOLLIN : EPOLLOUT);
-  return false;
 }
 
 void StreamWriter::WaitFor(Stream& stream, uint32_t events) {

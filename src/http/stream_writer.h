@@ -1,9 +1,9 @@
 // StreamWriter: one thread that writes every streamed answer.
 //
-// The engine wakes it once a step; it then turns the step's events into text, frames them and sends
-// each client its part, without ever waiting for one. What a client does not take is kept, at most
-// one piece; its further events wait in their channels, whose bound ends the request of a reader
-// too slow. The connection's own thread sleeps until its answer is written.
+// The engine wakes it once a step; it then turns the step's events into text, all of them, and
+// sends each client its part, without ever waiting for one. What a client does not take is kept, at
+// most one piece; its further events wait in their channels, whose bound ends the request of a
+// reader too slow. The connection's own thread sleeps until its answer is written.
 #pragma once
 
 #include <cstdint>
@@ -40,16 +40,24 @@ class StreamWriter {
  private:
   struct Stream;
 
+  // A part of batch_ and whom it goes to.
+  struct Piece {
+    Stream* stream;
+    size_t begin;
+    size_t end;
+  };
+
   void Run();
   void TakeNew();
-  // With what epoll says of its socket; 0: its body may have more.
-  void Serve(uint64_t key, uint32_t socket_events);
+  // Collects and sends what has come for the streams of keys_.
+  void ServeReady();
+  // Adds what the stream's body has by now to the batch.
+  void Collect(Stream& stream);
+  void FrameFrom(size_t& begin);
+  void SendBatch();
   void OnSocket(Stream& stream, uint32_t events);
-  void Advance(Stream& stream);
-  // What a piece begins and ends with on the wire.
-  std::string_view Frame(const Stream& stream, std::string_view piece);
-  // False when the stream waits for its client or has ended.
-  bool Send(Stream& stream, std::string_view bytes);
+  // Keeps what the client does not take. Ends the stream when that was all of it.
+  void Send(Stream& stream, std::string_view bytes);
   void WaitFor(Stream& stream, uint32_t events);
   void End(Stream& stream, bool complete);
   void Cut(Stream& stream);
@@ -72,8 +80,9 @@ class StreamWriter {
   std::unordered_map<uint64_t, std::shared_ptr<Stream>> streams_;
   std::vector<std::shared_ptr<Stream>> new_streams_;
   std::vector<uint64_t> keys_;
-  std::string piece_;  // kept for their capacity
-  std::string framed_;
+  std::vector<Stream*> queue_;  // of those, each once
+  std::string batch_;
+  std::vector<Piece> pieces_;
   size_t num_waiting_ = 0;  // streams whose client has not taken all
   bool stopped_ = false;
 

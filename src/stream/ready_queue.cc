@@ -11,12 +11,12 @@ ReadyQueue::ReadyQueue() : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
 }
 
 void ReadyQueue::Add(uint64_t key) {
-  {
-    const std::lock_guard lock(mutex_);
-    keys_.push_back(key);
-    if (keys_.size() > 1) return;
-  }
-  // Cannot fail: nobody adds 2^64 times.
+  const std::lock_guard lock(mutex_);
+  keys_.push_back(key);
+}
+
+void ReadyQueue::Wake() {
+  // Cannot fail: nobody wakes 2^64 times.
   KVS_CHECK(eventfd_write(event_.get(), 1) == 0);
 }
 

@@ -14,12 +14,13 @@ class ReadyQueue {
  public:
   ReadyQueue();
 
-  // Never waits. Wakes the thread only when the queue was empty: once for all that a step adds.
+  // Wakes nobody: Wake follows, once for all that a step adds. Neither waits.
   void Add(uint64_t key);
+  void Wake();
   // Replaces `keys` by what was added since; a key may be there more than once.
   void TakeAll(std::vector<uint64_t>& keys);
 
-  // For epoll with EPOLLET: an edge comes with each key added to an empty queue. Never read.
+  // For epoll with EPOLLET: an edge comes with each Wake. Never read.
   int fd() const { return event_.get(); }
 
  private:

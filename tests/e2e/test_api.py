@@ -430,7 +430,8 @@ def test_salts_do_not_share_blocks(server):
 
 
 def test_generated_tokens_are_cached_too(server):
-    prompt = fresh_prompt(40)
+    # Prose like the model's own: its text gives the same tokens when it comes back as a prompt.
+    prompt = "Once upon a time there was a little girl who lived near the forest."
     answer = server.complete(prompt, max_tokens=64, ignore_eos=True)
     prompt_tokens = answer["usage"]["prompt_tokens"]
     assert cached_tokens(server, prompt + answer["choices"][0]["text"]) > prompt_tokens

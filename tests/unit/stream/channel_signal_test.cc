@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #include "stream/ready_queue.h"
@@ -42,6 +42,26 @@ TEST(ChannelSignal, ReportsToAQueueOnceItIsTold) {
   EXPECT_TRUE(Readable(queue->fd()));
   queue->TakeAll(keys);
   EXPECT_EQ(keys, std::vector<uint64_t>{7});
+}
+
+// Waits on a condition variable, or in a queue: a queue is woken once for all of its signals.
+TEST(ChannelSignal, NotifyAllTellsEveryReader) {
+  const auto queue = std::make_shared<ReadyQueue>();
+  std::vector<std::shared_ptr<ChannelSignal>> signals;
+  for (uint64_t key = 0; key < 20; ++key) {
+    signals.push_back(std::make_shared<ChannelSignal>());
+    if (key % 2 == 0) signals.back()->ReportTo(queue, key);
+  }
+  ChannelSignal::NotifyAll(signals);
+  uint64_t num_wakes = 0;
+  EXPECT_EQ(read(queue->fd(), &num_wakes, sizeof num_wakes), 8);
+  EXPECT_EQ(num_wakes, 1u);
+  std::vector<uint64_t> keys;
+  queue->TakeAll(keys);
+  EXPECT_EQ(keys, (std::vector<uint64_t>{0, 2, 4, 6, 8, 10, 12, 14, 16, 18}));
+  for (size_t i = 1; i < signals.size(); i += 2) {
+    EXPECT_TRUE(signals[i]->WaitFor(milliseconds(0))) << i;
+  }
 }
 
 TEST(ReadyQueue, KeepsTheOrderAndForgetsWhatWasTaken) {
