@@ -94,9 +94,37 @@ EngineOptions EngineOptionsOf(const ResolvedOptions& options, const ModelConfig&
   return engine;
 }
 
+// The template that was asked for has to work; without the model's own, only chat is refused.
+Result<ChatSettings> ChatSettingsOf(const ChatOptions& asked, const std::filesystem::path& model) {
+  ChatSettings settings{asked, nullptr, {}};
+  if (asked.enable_auto_tool_choice && !asked.tool_call_parser) {
+    return Error(Code::kInvalidArgument,
+                 "--enable-auto-tool-choice: needs --tool-call-parser llama3_json or hermes",
+                 "--enable-auto-tool-choice");
+  }
+  auto loaded = ChatTemplate::Load(model, asked.chat_template);
+  if (!loaded && !asked.chat_template.empty()) {
+    return tl::unexpected(loaded.error().WithContext("--chat-template"));
+  }
+  if (!loaded) {
+    settings.why_no_template =
+        "this model's chat template cannot be used: " + loaded.error().message() +
+        "; --chat-template takes another";
+    LOG_WARN("/v1/chat/completions is refused: {}", settings.why_no_template);
+  } else if (*loaded == nullptr) {
+    settings.why_no_template = "this model has no chat template; --chat-template takes one";
+    LOG_INFO("/v1/chat/completions is refused: {}", settings.why_no_template);
+  } else {
+    LOG_INFO("chat template: {}", (*loaded)->origin());
+    settings.chat_template = *std::move(loaded);
+  }
+  return settings;
+}
+
 ServerContext ContextOf(const ResolvedOptions& options, const Backend& backend,
-                        const KvCache& cache) {
+                        const KvCache& cache, ChatSettings chat) {
   ServerContext context;
+  context.chat = std::move(chat);
   context.options = options.http;
   context.served_model_names = options.served_model_names;
   context.model_root = options.model_dir.string();
@@ -151,6 +179,8 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
 
   const auto tokenizer = Tokenizer::Load(*model_dir);
   if (!tokenizer) return tl::unexpected(tokenizer.error());
+  auto chat = ChatSettingsOf(asked.chat, *model_dir);
+  if (!chat) return tl::unexpected(chat.error());
   const auto started = std::chrono::steady_clock::now();
   const auto model = LoadModel(*options, *config, **backend);
   if (!model) return tl::unexpected(model.error());
@@ -164,8 +194,8 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
   Result<void> served;
   signals.EnterServing();
   std::thread server([&] {
-    served = http.Serve(ContextOf(*options, **backend, (*model)->kv_cache()), **tokenizer, engine,
-                        metrics);
+    served = http.Serve(ContextOf(*options, **backend, (*model)->kv_cache(), *std::move(chat)),
+                        **tokenizer, engine, metrics);
     if (!served) signals.Raise();
   });
   LOG_INFO("ready: {}://{}:{}/v1", options->http.ssl_certfile.empty() ? "http" : "https",

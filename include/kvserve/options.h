@@ -70,6 +70,24 @@ struct HttpOptions {
   uint32_t send_timeout_s = 30;      // a client that does not read for so long is dropped
 };
 
+// How the calls of a model's tools stand in its text.
+enum class ToolCallParser : uint8_t {
+  kLlama3Json,  // {"name": ..., "parameters": {...}}
+  kHermes,      // <tool_call>{"name": ..., "arguments": {...}}</tool_call>; Qwen too
+};
+// Where a model's reasoning stands: <think> ... </think> in both.
+enum class ReasoningParser : uint8_t {
+  kDeepseekR1,  // the answer begins inside of it
+  kQwen3,       // it begins where the model, or the prompt, opens it
+};
+
+struct ChatOptions {
+  std::string chat_template;  // file; empty: the model's own
+  bool enable_auto_tool_choice = false;
+  std::optional<ToolCallParser> tool_call_parser;   // absent: tool calls stay text
+  std::optional<ReasoningParser> reasoning_parser;  // absent: reasoning stays text
+};
+
 struct LogOptions {
   std::string level = "info";  // trace, debug, info, warning, error
   LogFormat format = LogFormat::kAuto;
@@ -81,6 +99,7 @@ struct ServerOptions {
   SchedulerOptions scheduler;
   DeviceOptions device;
   HttpOptions http;
+  ChatOptions chat;
   LogOptions log;
 };
 

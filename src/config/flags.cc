@@ -144,6 +144,31 @@ void AddHttpFlags(Table& table) {
                                At(&S::http, &HttpOptions::shutdown_timeout_s), 0, 86400));
 }
 
+void AddChatFlags(Table& table) {
+  const FlagGroup group = FlagGroup::kHttp;
+  table.push_back(TextFlag<S>({"chat-template", group, "FILE",
+                               "Jinja file to write chats with, in place of the model's template"},
+                              At(&S::chat, &ChatOptions::chat_template), IsNotEmpty,
+                              "a file name"));
+  table.push_back(SwitchFlag<S>({"enable-auto-tool-choice", group, nullptr,
+                                 "Let chat answers call tools; needs --tool-call-parser"},
+                                At(&S::chat, &ChatOptions::enable_auto_tool_choice)));
+  table.push_back(ChoiceFlag<S, std::optional<ToolCallParser>>(
+      {"tool-call-parser", group, "FORMAT",
+       "How the model writes tool calls: none (they stay text), llama3_json, hermes (Qwen too)"},
+      At(&S::chat, &ChatOptions::tool_call_parser),
+      {{"none", std::nullopt},
+       {"llama3_json", ToolCallParser::kLlama3Json},
+       {"hermes", ToolCallParser::kHermes}}));
+  table.push_back(ChoiceFlag<S, std::optional<ReasoningParser>>(
+      {"reasoning-parser", group, "FORMAT",
+       "How the model writes reasoning: none (it stays text), qwen3, deepseek_r1"},
+      At(&S::chat, &ChatOptions::reasoning_parser),
+      {{"none", std::nullopt},
+       {"qwen3", ReasoningParser::kQwen3},
+       {"deepseek_r1", ReasoningParser::kDeepseekR1}}));
+}
+
 void AddSecurityFlags(Table& table) {
   const FlagGroup group = FlagGroup::kSecurity;
   const bool secret = true;
@@ -217,6 +242,7 @@ std::vector<Flag<ServeSettings>> ServeFlags() {
   AddCacheFlags(table);
   AddSchedulerFlags(table);
   AddHttpFlags(table);
+  AddChatFlags(table);
   AddSecurityFlags(table);
   AddDeviceFlags(table);
   AddLoggingFlags(table);

@@ -20,14 +20,6 @@ void AppendNumber(uint64_t value, std::string& out) {
   out.append(digits.data(), digits.size());
 }
 
-void AppendTokenName(const Tokenizer& tokenizer, TokenId token, std::string& out) {
-  const std::string_view bytes = tokenizer.TokenBytes(token);
-  if (!FindInvalidUtf8(bytes)) return AppendJsonString(bytes, out);
-  std::string name = "bytes:";
-  for (const char c : bytes) name += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-  AppendJsonString(name, out);
-}
-
 void AppendComma(std::string& list) {
   if (!list.empty()) list += ',';
 }
@@ -74,6 +66,14 @@ std::string AnswerPrefix(const AnswerHead& head) {
 }
 
 }  // namespace
+
+void AppendTokenName(const Tokenizer& tokenizer, TokenId token, std::string& out) {
+  const std::string_view bytes = tokenizer.TokenBytes(token);
+  if (!FindInvalidUtf8(bytes)) return AppendJsonString(bytes, out);
+  std::string name = "bytes:";
+  for (const char c : bytes) name += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+  AppendJsonString(name, out);
+}
 
 void AppendLogprob(float logprob, std::string& out) {
   const float finite = std::isnan(logprob) ? kLogprobFloor : std::max(logprob, kLogprobFloor);

@@ -16,6 +16,8 @@
 namespace kvs {
 
 void AppendUsage(const Usage& usage, std::string& out);
+// The token's text as a JSON string; see CompletionLogprobs for one that is not whole characters.
+void AppendTokenName(const Tokenizer& tokenizer, TokenId token, std::string& out);
 // As JSON can say it: not below a floor that clients know.
 void AppendLogprob(float logprob, std::string& out);
 

@@ -16,6 +16,8 @@
 
 namespace kvs {
 
+struct ChatSettings;  // http/chat_settings.h
+
 inline constexpr uint32_t kMaxChoices = 128;  // prompts x n of one call
 inline constexpr uint32_t kMaxLogprobs = 20;
 inline constexpr uint32_t kMaxStopStrings = 16;
@@ -34,6 +36,7 @@ struct ParseContext {
   std::string request_id;
   SteadyTime arrival{};
   std::function<uint64_t()> draw_seed;
+  const ChatSettings* chat = nullptr;  // set where messages may come
 };
 
 struct Prompt {

@@ -104,11 +104,12 @@ std::vector<Prompt> ReadPrompts(JsonReader& reader, const ParseContext& context,
 }
 
 ApiResult<uint32_t> CheckedMaxTokens(const EngineInfo& info, uint64_t num_prompt_tokens,
-                                     std::optional<int64_t> max_tokens) {
+                                     std::optional<int64_t> max_tokens,
+                                     const LengthFields& fields) {
   const auto refuse = [&](uint64_t limit, std::string_view limit_name, const char* param) {
-    const std::string asked = max_tokens
-                                  ? fmt::format(" and 'max_tokens' asks for {} more", *max_tokens)
-                                  : std::string(", which leaves no room for an answer");
+    const std::string asked =
+        max_tokens ? fmt::format(" and '{}' asks for {} more", fields.max_tokens, *max_tokens)
+                   : std::string(", which leaves no room for an answer");
     return tl::unexpected(InvalidRequest(fmt::format("{} is {} tokens: the prompt has {}{}",
                                                      limit_name, limit, num_prompt_tokens, asked),
                                          param, "context_length_exceeded"));
@@ -116,7 +117,8 @@ ApiResult<uint32_t> CheckedMaxTokens(const EngineInfo& info, uint64_t num_prompt
   const uint64_t wanted = max_tokens ? static_cast<uint64_t>(*max_tokens) : 1;
   const auto check = [&](uint64_t limit, std::string_view limit_name) -> ApiResult<void> {
     if (num_prompt_tokens + wanted <= limit) return {};
-    return refuse(limit, limit_name, num_prompt_tokens >= limit ? "prompt" : "max_tokens");
+    return refuse(limit, limit_name,
+                  num_prompt_tokens >= limit ? fields.prompt : fields.max_tokens);
   };
   if (const auto fits = check(info.max_model_len, "the maximum context length"); !fits) {
     return tl::unexpected(fits.error());
@@ -126,7 +128,8 @@ ApiResult<uint32_t> CheckedMaxTokens(const EngineInfo& info, uint64_t num_prompt
   }
   if (max_tokens) return static_cast<uint32_t>(*max_tokens);
   const uint64_t limit = std::min<uint64_t>(info.max_model_len, info.kv_pool_tokens);
-  return static_cast<uint32_t>(std::min<uint64_t>(kDefaultMaxTokens, limit - num_prompt_tokens));
+  return static_cast<uint32_t>(
+      std::min<uint64_t>(fields.default_tokens.value_or(UINT32_MAX), limit - num_prompt_tokens));
 }
 
 }  // namespace kvs

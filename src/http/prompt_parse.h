@@ -21,9 +21,18 @@ struct PromptOptions {
 std::vector<Prompt> ReadPrompts(JsonReader& reader, const ParseContext& context,
                                 const PromptOptions& options, uint32_t max_prompts);
 
+// How messages name what a request is long by, and what `max_tokens` is when it is absent.
+struct LengthFields {
+  const char* prompt;
+  const char* max_tokens;
+  std::optional<uint32_t> default_tokens;  // absent: what is left of the context
+};
+inline constexpr LengthFields kCompletionLength{"prompt", "max_tokens", kDefaultMaxTokens};
+
 // Whether `prompt` and `max_tokens` fit the context and the KV pool; absent: the default, or what
 // is left of the context. The error code is context_length_exceeded.
 ApiResult<uint32_t> CheckedMaxTokens(const EngineInfo& info, uint64_t num_prompt_tokens,
-                                     std::optional<int64_t> max_tokens);
+                                     std::optional<int64_t> max_tokens,
+                                     const LengthFields& fields = kCompletionLength);
 
 }  // namespace kvs

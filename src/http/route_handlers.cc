@@ -6,6 +6,8 @@
 #include <memory>
 
 #include "http/api_error.h"
+#include "http/chat_format.h"
+#include "http/chat_parse.h"
 #include "http/completions.h"
 #include "http/json_text.h"
 #include "http/openai_format.h"
@@ -87,6 +89,7 @@ HttpResponse Routes::OneModel(const HttpRequest& request) {
 ParseContext Routes::ParseContextOf(const HttpRequest& request) {
   ParseContext context{
       tokenizer_, engine_.info(), context_.served_model_names, {}, request.id, request.arrival, {}};
+  context.chat = &context_.chat;
   if (keys_.enabled()) context.api_key_digest = *keys_.Check(request.FindHeader("authorization"));
   context.draw_seed = [this] { return DrawSeed(); };
   return context;
@@ -102,6 +105,19 @@ HttpResponse Routes::Completions(const HttpRequest& request) {
   auto format = std::make_unique<CompletionFormat>(
       head, call->include_usage || call->continuous_usage, tokenizer_);
   return AnswerCompletion(*std::move(call), std::move(format), tokenizer_, engine_, request);
+}
+
+HttpResponse Routes::ChatCompletions(const HttpRequest& request) {
+  auto call = ParseChat(request.body, ParseContextOf(request));
+  if (!call) return ToResponse(call.error());
+  CompletionCall& completion = call->completion;
+  for (Request& asked : completion.requests) asked.id = {num_requests_.fetch_add(1) + 1};
+  params_n_.Observe(completion.n);
+  const AnswerHead head{"chatcmpl-" + completion.id, completion.model,
+                        "kvserve-" + context_.version, UnixSeconds()};
+  auto format = std::make_unique<ChatFormat>(
+      head, call->reading, completion.include_usage || completion.continuous_usage, tokenizer_);
+  return AnswerCompletion(std::move(completion), std::move(format), tokenizer_, engine_, request);
 }
 
 HttpResponse Routes::Tokenize(const HttpRequest& request) {

@@ -62,6 +62,7 @@ ApiError UnknownPath(const std::string& path) {
 const std::vector<Routes::Route>& Routes::Table() {
   static const std::vector<Route> table = {
       {"POST", "/v1/completions", Guard::kKey, true, &Routes::Completions},
+      {"POST", "/v1/chat/completions", Guard::kKey, true, &Routes::ChatCompletions},
       {"GET", "/v1/models", Guard::kKey, false, &Routes::Models},
       {"GET", "/v1/models/", Guard::kKey, false, &Routes::OneModel},
       {"POST", "/tokenize", Guard::kKey, false, &Routes::Tokenize},

@@ -58,6 +58,7 @@ class Routes final : public HttpService {
   HttpResponse Models(const HttpRequest& request);
   HttpResponse OneModel(const HttpRequest& request);
   HttpResponse Completions(const HttpRequest& request);
+  HttpResponse ChatCompletions(const HttpRequest& request);
   HttpResponse Tokenize(const HttpRequest& request);
   HttpResponse Detokenize(const HttpRequest& request);
   HttpResponse ResetPrefixCache(const HttpRequest& request);

@@ -8,6 +8,7 @@
 
 #include "base/metrics.h"
 #include "engine/engine_handle.h"
+#include "http/chat_settings.h"
 #include "kvserve/options.h"
 #include "kvserve/status.h"
 #include "tokenize/tokenizer.h"
@@ -20,7 +21,8 @@ struct ServerContext {
   std::string model_root;                       // what was asked for, for /v1/models "root"
   std::string version;
   std::string server_info_json;  // body of GET /server_info
-  uint64_t request_seed = 0;     // draws seeds for requests that give none
+  ChatSettings chat;
+  uint64_t request_seed = 0;  // draws seeds for requests that give none
 };
 
 class HttpServer {

@@ -72,8 +72,8 @@ int32_t AddedTokens::LongestAt(std::string_view text, size_t offset) const {
   return longest;
 }
 
-void AddedTokens::Split(std::string_view text, bool parse_special,
-                        std::vector<Segment>& out) const {
+void AddedTokens::Split(std::string_view text, bool parse_special, std::vector<Segment>& out,
+                        std::span<const ByteRange> literal) const {
   size_t done = 0;  // segments cover [0, done)
   for (size_t i = 0; i < text.size();) {
     const int32_t found = LongestAt(text, i);
@@ -83,6 +83,11 @@ void AddedTokens::Split(std::string_view text, bool parse_special,
     }
     const AddedToken& token = tokens_[static_cast<size_t>(found)];
     ByteRange range{i, i + token.content.size()};
+    while (!literal.empty() && literal.front().end <= range.begin) literal = literal.subspan(1);
+    if (token.special && !literal.empty() && literal.front().begin < range.end) {
+      ++i;  // a token of the template may begin behind the user's text
+      continue;
+    }
     i = range.end;  // also when it is refused: a refused token is not searched for another one
     if (token.special && !parse_special) continue;
     if (token.single_word && WordTouches(text, range)) continue;

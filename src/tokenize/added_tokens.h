@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -28,8 +29,10 @@ class AddedTokens {
 
   // Adds the segments of `text` to `out`: none empty, together all of it. The leftmost token wins,
   // of those the longest; its lstrip and rstrip take white space along. Without `parse_special`
-  // special tokens are text. One pass: at most the longest token's length is looked at again.
-  void Split(std::string_view text, bool parse_special, std::vector<Segment>& out) const;
+  // special tokens are text, and with it those that touch one of the `literal` ranges (sorted,
+  // disjoint). One pass: at most the longest token's length is looked at again.
+  void Split(std::string_view text, bool parse_special, std::vector<Segment>& out,
+             std::span<const ByteRange> literal = {}) const;
 
  private:
   struct Node {

@@ -12,14 +12,9 @@
 #include <vector>
 
 #include "kvserve/status.h"
+#include "tokenize/byte_range.h"
 
 namespace kvs {
-
-// Bytes [begin, end) of a text.
-struct ByteRange {
-  size_t begin;
-  size_t end;
-};
 
 class Regex {
  public:

@@ -63,6 +63,16 @@ std::vector<TokenEntry> EntriesOf(const TokenizerSpec& spec) {
   return entries;
 }
 
+// Added tokens that are looked for in text of which some is literal: as it is written, since ranges
+// of it do not outlast normalization. Special ones, and those looked for before it anyway.
+AddedTokens SelectMarked(const TokenizerSpec& spec) {
+  std::vector<AddedToken> selected;
+  for (const AddedToken& token : spec.added_tokens) {
+    if ((token.special || !token.normalized) && !token.content.empty()) selected.push_back(token);
+  }
+  return AddedTokens(std::move(selected));
+}
+
 // Added tokens that are looked for before (false) or after (true) the text is normalized; the
 // latter are themselves normalized.
 AddedTokens SelectAdded(const TokenizerSpec& spec, bool normalized) {
@@ -80,6 +90,7 @@ class BpeTokenizer final : public Tokenizer {
   BpeTokenizer(TokenizerSpec spec, PreTokenizers pre_tokenizers)
       : entries_(EntriesOf(spec)),
         added_before_(SelectAdded(spec, false)),
+        added_marked_(SelectMarked(spec)),
         normalizers_(spec.normalizers),
         added_after_(SelectAdded(spec, true)),
         pre_tokenizers_(std::move(pre_tokenizers)),
@@ -93,11 +104,16 @@ class BpeTokenizer final : public Tokenizer {
       return Error(Code::kInvalidArgument,
                    fmt::format("the text is not valid UTF-8 at byte {}", *offset));
     }
-    const bool parse_special = options.special == SpecialTokens::kParse;
+    const bool marked = options.special == SpecialTokens::kParse && !options.literal.empty();
+    const bool parse_special = options.special == SpecialTokens::kParse && !marked;
     Encoding encoding;
     if (options.add_special_tokens) encoding.Add(post_processor_.prefix);
     std::vector<Segment> segments;
-    added_before_.Split(text, parse_special, segments);
+    if (marked) {
+      added_marked_.Split(text, /*parse_special=*/true, segments, options.literal);
+    } else {
+      added_before_.Split(text, parse_special, segments);
+    }
     for (const Segment& segment : segments) {
       if (segment.token) {
         encoding.tokens.push_back(*segment.token);
@@ -174,6 +190,7 @@ class BpeTokenizer final : public Tokenizer {
 
   const std::vector<TokenEntry> entries_;  // by id
   const AddedTokens added_before_;
+  const AddedTokens added_marked_;
   const std::vector<Normalizer> normalizers_;
   const AddedTokens added_after_;
   const PreTokenizers pre_tokenizers_;

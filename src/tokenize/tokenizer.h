@@ -13,6 +13,7 @@
 
 #include "kvserve/ids.h"
 #include "kvserve/status.h"
+#include "tokenize/byte_range.h"
 
 namespace kvs {
 
@@ -23,6 +24,9 @@ enum class SpecialTokens : uint8_t { kParse, kAsText };
 struct EncodeOptions {
   SpecialTokens special = SpecialTokens::kParse;
   bool add_special_tokens = true;  // run the post-processor (a BOS, where the tokenizer has one)
+  // With kParse: where special tokens are text all the same, as what a user wrote into a chat
+  // template's text is. A token counts as such unless all of it lies outside. Sorted, disjoint.
+  std::span<const ByteRange> literal = {};
 };
 
 class Tokenizer {
