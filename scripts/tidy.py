@@ -75,6 +75,7 @@ TESTED_BY = {
     "src/config/command_line.cc": "tests/unit/config/parse_command_test.cc",
     "src/config/client_flags.cc": "tests/unit/config/flags_test.cc",
     "src/config/help.cc": "tests/unit/config/parse_command_test.cc",
+    "src/http/request_fields.cc": "tests/unit/http/openai_parse_test.cc",
     "src/http/route_handlers.cc": "tests/unit/http/routes_test.cc",
     "src/model/json_file.cc": "tests/unit/model/read_config_test.cc",
 }

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <random>
@@ -17,6 +18,7 @@
 #include "config/config.h"
 #include "device/open_backend.h"
 #include "engine/engine.h"
+#include "http/chat_settings.h"
 #include "http/server.h"
 #include "kvserve/backend.h"
 #include "model/kv_cache.h"
@@ -110,7 +112,7 @@ Result<ChatSettings> ChatSettingsOf(const ChatOptions& asked, const std::filesys
     settings.why_no_template =
         "this model's chat template cannot be used: " + loaded.error().message() +
         "; --chat-template takes another";
-    LOG_WARN("/v1/chat/completions is refused: {}", settings.why_no_template);
+    LOG_WARNING("/v1/chat/completions is refused: {}", settings.why_no_template);
   } else if (*loaded == nullptr) {
     settings.why_no_template = "this model has no chat template; --chat-template takes one";
     LOG_INFO("/v1/chat/completions is refused: {}", settings.why_no_template);

@@ -192,9 +192,9 @@ bool AnswerReader::TakeUntil(std::string_view mark, bool at_end, std::string& to
 bool AnswerReader::AddCall(std::string_view json, AnswerParts& out) {
   const auto call = jinja::ParseJsonValue(json, jinja::Origin::kUser);
   if (!call || !call->is_dict()) return false;
-  const Value* name = call->dict().Find("name");
-  const Value* arguments = call->dict().Find("arguments");
-  if (arguments == nullptr) arguments = call->dict().Find("parameters");
+  const Value* name = call->dict().Find(std::string_view("name"));
+  const Value* arguments = call->dict().Find(std::string_view("arguments"));
+  if (arguments == nullptr) arguments = call->dict().Find(std::string_view("parameters"));
   if (name == nullptr || !name->is_string() || arguments == nullptr || !arguments->is_dict()) {
     return false;
   }

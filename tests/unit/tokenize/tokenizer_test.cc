@@ -107,6 +107,33 @@ TEST(Tokenizer, SpecialTokensAreParsedOrText) {
   EXPECT_GT(text.size(), 1u);
 }
 
+TEST(Tokenizer, SpecialTokensInLiteralRangesAreText) {
+  const std::string text = "<|eot_id|>a<|eot_id|><|eot_id|>";
+  const auto ids = [&](std::vector<ByteRange> literal) {
+    EncodeOptions options = kPlain;
+    options.literal = literal;
+    std::vector<bool> special;
+    for (const TokenId id : *Bundled().Encode(text, options)) special.push_back(id.value == 4095);
+    return std::pair(static_cast<size_t>(std::count(special.begin(), special.end(), true)),
+                     std::pair(bool{special.front()}, bool{special.back()}));
+  };
+  using Ends = std::pair<bool, bool>;
+  EXPECT_EQ(ids({}), std::pair(size_t{3}, Ends(true, true)));
+  EXPECT_EQ(ids({{0, 11}}), std::pair(size_t{2}, Ends(false, true)));
+  EXPECT_EQ(ids({{11, 21}}), std::pair(size_t{2}, Ends(true, true)));
+  // One byte of the user's is enough.
+  EXPECT_EQ(ids({{9, 10}, {30, 31}}), std::pair(size_t{1}, Ends(false, false)));
+  EXPECT_EQ(ids({{0, 31}}), std::pair(size_t{0}, Ends(false, false)));
+}
+
+TEST(Tokenizer, LiteralRangesChangeNothingElse) {
+  const std::string text = "<|begin_of_text|>Once upon a time<|eot_id|> there was";
+  EncodeOptions options = kPlain;
+  const std::vector<ByteRange> literal = {{17, 33}, {43, text.size()}};
+  options.literal = literal;
+  EXPECT_EQ(*Bundled().Encode(text, options), *Bundled().Encode(text, kPlain));
+}
+
 TEST(Tokenizer, DescribesTokens) {
   const Tokenizer& tokenizer = Bundled();
   EXPECT_EQ(tokenizer.vocab_size(), 4096u);

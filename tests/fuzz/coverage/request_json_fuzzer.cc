@@ -1,0 +1,86 @@
+// The input is the body of a request: read as each of the routes that take JSON reads it. What is
+// accepted must keep the bounds that the engine relies on.
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "http/chat_parse.h"
+#include "http/chat_settings.h"
+#include "http/openai_parse.h"
+#include "kvserve/check.h"
+#include "scratch_dir.h"
+#include "tokenize/tokenizer.h"
+
+namespace {
+
+constexpr std::string_view kTokenizer =
+    R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"<s>":3},"merges":["a b"]},
+        "added_tokens":[{"id":3,"content":"<s>","special":true}]})";
+constexpr std::string_view kConfig =
+    R"({"bos_token":"<s>","chat_template":"{{ bos_token }}{% for m in messages %}{{ m.role }}: )"
+    R"({{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %})"
+    R"({{ tools | tojson if tools }}{{ enable_thinking }}"})";
+
+// What a server has; made once.
+struct Server {
+  Server() {
+    scratch.Write("tokenizer.json", reinterpret_cast<const uint8_t*>(kTokenizer.data()),
+                  kTokenizer.size());
+    scratch.Write("tokenizer_config.json", reinterpret_cast<const uint8_t*>(kConfig.data()),
+                  kConfig.size());
+    auto loaded = kvs::Tokenizer::Load(scratch.path());
+    KVS_CHECK(loaded.has_value());
+    tokenizer = *std::move(loaded);
+    auto chat_template = kvs::ChatTemplate::Load(scratch.path(), {});
+    KVS_CHECK(chat_template.has_value());
+    chat.chat_template = *std::move(chat_template);
+    chat.options.enable_auto_tool_choice = true;
+    chat.options.tool_call_parser = kvs::ToolCallParser::kHermes;
+    chat.options.reasoning_parser = kvs::ReasoningParser::kQwen3;
+    info.max_model_len = 4096;
+    info.vocab_size = tokenizer->vocab_size();
+    info.kv_pool_tokens = 4096;
+  }
+
+  kvs::ScratchDir scratch;
+  std::unique_ptr<kvs::Tokenizer> tokenizer;
+  kvs::ChatSettings chat;
+  kvs::EngineInfo info;
+  std::vector<std::string> names = {"m"};
+};
+
+void Check(const kvs::CompletionCall& call, const kvs::EngineInfo& info) {
+  KVS_CHECK_OP(call.requests.size(), ==, call.prompts.size() * call.n);
+  KVS_CHECK_OP(call.requests.size(), <=, size_t{kvs::kMaxChoices});
+  for (const kvs::Request& request : call.requests) {
+    KVS_CHECK(!request.prompt.empty());
+    for (const kvs::TokenId token : request.prompt) KVS_CHECK_OP(token.value, <, info.vocab_size);
+    KVS_CHECK_OP(request.prompt.size() + request.sampling.max_tokens, <=,
+                 size_t{info.max_model_len});
+    KVS_CHECK_OP(request.sampling.min_tokens, <=, request.sampling.max_tokens);
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const Server server;
+  const std::string_view body(reinterpret_cast<const char*>(data), size);
+  const kvs::ParseContext context{
+      *server.tokenizer,          server.info, server.names, "", "id", {},
+      [] { return uint64_t{1}; }, &server.chat};
+  if (const auto call = kvs::ParseCompletion(body, context)) {
+    Check(*call, server.info);
+  } else {
+    KVS_CHECK(!call.error().message.empty());
+  }
+  if (const auto call = kvs::ParseChat(body, context)) {
+    Check(call->completion, server.info);
+  } else {
+    KVS_CHECK(!call.error().message.empty());
+  }
+  (void)kvs::ParseTokenize(body, context);
+  (void)kvs::ParseDetokenize(body, context);
+  return 0;
+}
