@@ -1,13 +1,11 @@
 #include "http/chat_parse.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
+#include "chat_template_of.h"
 #include "fake_tokenizer.h"
 #include "http/chat_settings.h"
 
@@ -28,13 +26,7 @@ class ChatParse : public ::testing::Test {
     info_.max_model_len = 400;
     info_.vocab_size = 258;
     info_.kv_pool_tokens = 400;
-    const auto file = std::filesystem::temp_directory_path() /
-                      ("kvs_chat_parse_" + std::to_string(getpid()) + ".jinja");
-    std::ofstream(file) << kTemplate;
-    auto loaded = ChatTemplate::Load(std::filesystem::temp_directory_path(), file.string());
-    EXPECT_TRUE(loaded);
-    chat_.chat_template = *std::move(loaded);
-    std::filesystem::remove(file);
+    chat_.chat_template = testing::ChatTemplateOf(kTemplate);
   }
 
   ParseContext Context() {

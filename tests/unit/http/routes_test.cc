@@ -5,12 +5,14 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "chat_template_of.h"
 #include "routes_fixture.h"
 
 namespace kvs {
 namespace {
 
 using nlohmann::json;
+using testing::ChatTemplateOf;
 using testing::RoutesTest;
 
 TEST_F(RoutesTest, DrainRefusesNewGenerationsOnly) {
@@ -25,7 +27,7 @@ TEST_F(RoutesTest, DrainRefusesNewGenerationsOnly) {
 }
 
 TEST_F(RoutesTest, UnknownPathNamesTheKnownOnes) {
-  const HttpResponse response = Ask("POST", "/v1/chat/completions");
+  const HttpResponse response = Ask("POST", "/v1/responses");
   EXPECT_EQ(response.status, 404);
   const json error = json::parse(response.body)["error"];
   EXPECT_EQ(error["type"], "not_found_error");
@@ -43,12 +45,15 @@ TEST_F(RoutesTest, WrongVerbIs405WithAllow) {
 
 TEST_F(RoutesTest, EveryRouteButHealthNeedsTheKey) {
   context_.options.api_keys = {"first key", "second"};
+  context_.chat.chat_template = ChatTemplateOf("{{ messages[0].content }}");
   const auto ask = [this](const Routes::Route& route, const HttpHeaders& headers) {
     const std::string method =
         std::string(route.methods).substr(0, route.methods[0] == 'G' ? 3 : 4);
     std::string path = route.path;
     if (path.back() == '/') path += "tiny";
-    return Ask(method, path, R"({"prompt":"a","tokens":[1]})", headers).status;
+    return Ask(method, path,
+               R"({"prompt":"a","tokens":[1],"messages":[{"role":"user","content":"a"}]})", headers)
+        .status;
   };
   int num_open = 0;
   for (const Routes::Route& route : Routes::Table()) {
