@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "template/characters.h"
 #include "template/json_value.h"
 #include "template/print.h"
 
@@ -24,12 +25,17 @@ constexpr std::array<std::string_view, 6> kRoles = {"system",    "developer", "u
 
 Value Key(std::string_view name) { return Value::String(std::string(name), Origin::kTemplate); }
 
+// Short, one line: a container is named, not shown.
 std::string ShownValue(const Value* value) {
   if (value == nullptr) return "nothing";
-  constexpr size_t kMaxShown = 60;
-  std::string text = jinja::ToJson(*value, {.ensure_ascii = true});
-  if (text.size() > kMaxShown) text = text.substr(0, kMaxShown) + "...";
-  return text;
+  if (value->is_list()) return value->list().items.empty() ? "[]" : "a list";
+  if (value->is_dict()) return value->dict().size() == 0 ? "{}" : "an object";
+  constexpr size_t kMaxShown = 60;  // characters
+  if (!value->is_string()) return jinja::ToJson(*value, {});
+  const std::string& bytes = value->bytes();
+  const size_t end = jinja::OffsetOf(bytes, kMaxShown);
+  const Value head = Value::String(bytes.substr(0, end), Origin::kUser);
+  return jinja::ToJson(head, {.ensure_ascii = true}) + (end < bytes.size() ? "..." : "");
 }
 
 tl::unexpected<ApiError> Refusal(const std::string& field, std::string_view must,

@@ -68,8 +68,9 @@ class ValueBuilder final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool Open(bool is_list) {
-    if (open_.size() + 1 >= kMaxNesting) {
-      return Refuse(fmt::format("nested deeper than {} levels", kMaxNesting - 1));
+    static_assert(2 * kMaxJsonNesting <= kMaxNesting, "then Close never throws");
+    if (open_.size() == kMaxJsonNesting) {
+      return Refuse(fmt::format("nested deeper than {} levels", kMaxJsonNesting));
     }
     open_.push_back({is_list, {}, {}, {}});
     return true;

@@ -11,7 +11,8 @@
 
 namespace kvs::jinja {
 
-// Trees are at most so deep: parsing, evaluating and freeing them recurses.
+// What may stand inside of each other, and how long a chain of operators may be: parsing,
+// evaluating and freeing the tree recurses.
 inline constexpr uint32_t kMaxTreeDepth = 200;
 
 struct ParsedTemplate {

@@ -76,11 +76,23 @@ TEST(ChatMessages, RefusalsNameTheField) {
       "'messages[0].tool_calls[0].function.arguments' must be a JSON object, in a string, "
       "got \"{\"");
   EXPECT_EQ(Read(R"([{"role":"user","content":"x","tool_calls":[{}]}])"),
-            "'messages[0].tool_calls' is for messages of the assistant, got [{}]");
+            "'messages[0].tool_calls' is for messages of the assistant, got a list");
   EXPECT_EQ(ReadToolList(R"([{"type":"retrieval"}])"),
             "'tools[0].type' must be 'function', got \"retrieval\"");
   EXPECT_EQ(ReadToolList(R"([{"type":"function","function":{"name":""}}])"),
             "'tools[0].function.name' must be a string that is not empty, got \"\"");
+}
+
+// Arguments come as JSON inside of JSON: together they may be deeper than either.
+TEST(ChatMessages, DepthIsBounded) {
+  const auto read = [](size_t depth) {
+    const std::string arguments =
+        R"({\"a\":)" + std::string(depth - 1, '[') + "1" + std::string(depth - 1, ']') + "}";
+    return Read(R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":")" +
+                arguments + R"("}}]}])");
+  };
+  EXPECT_EQ(read(64).substr(0, 10), R"([{"role": )");
+  EXPECT_NE(read(65).find("must be a JSON object"), std::string::npos);
 }
 
 TEST(ChatMessages, ToolsStayAsTheyCame) {
