@@ -112,8 +112,9 @@ TEST(Tokenizer, SpecialTokensInLiteralRangesAreText) {
   const auto ids = [&](std::vector<ByteRange> literal) {
     EncodeOptions options = kPlain;
     options.literal = literal;
+    const auto tokens = Bundled().Encode(text, options);
     std::vector<bool> special;
-    for (const TokenId id : *Bundled().Encode(text, options)) special.push_back(id.value == 4095);
+    for (const TokenId id : *tokens) special.push_back(id.value == 4095);
     return std::pair(static_cast<size_t>(std::count(special.begin(), special.end(), true)),
                      std::pair(bool{special.front()}, bool{special.back()}));
   };
