@@ -7,8 +7,10 @@
 namespace kvs {
 namespace {
 
-// How far ahead of a lookup its index slot is asked for: about one memory latency of lookups.
-constexpr uint32_t kPrefetchDistance = 8;
+// How far ahead of a block's lookup its index slot and then the block itself are asked for: each
+// about one memory latency of lookups before it is used.
+constexpr uint32_t kSlotDistance = 16;
+constexpr uint32_t kBlockDistance = 8;
 
 }  // namespace
 
@@ -27,7 +29,8 @@ PrefixMatch BlockManager::MatchPrefix(const HashChain& chain, std::span<const To
   uint32_t num_free = 0;
   ContentId content = kRootContent;
   for (uint32_t i = 0; i < chain.size(); ++i) {
-    if (i + kPrefetchDistance < chain.size()) pool_.Prefetch(chain[i + kPrefetchDistance]);
+    if (i + kSlotDistance < chain.size()) pool_.PrefetchSlot(chain[i + kSlotDistance]);
+    if (i + kBlockDistance < chain.size()) pool_.PrefetchBlock(chain[i + kBlockDistance]);
     const BlockId block = pool_.Find(KeyOf(chain, tokens, i, content));
     if (block == kNullBlock) break;
     content = pool_.content(block);

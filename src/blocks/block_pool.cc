@@ -68,6 +68,14 @@ BlockId BlockPool::Find(const BlockKey& key) {
   return kNullBlock;
 }
 
+void BlockPool::PrefetchBlock(const BlockHash& hash) const {
+  constexpr size_t kTokensPerLine = 64 / sizeof(TokenId);
+  const uint32_t id = index_.Find(hash).value;
+  __builtin_prefetch(&blocks_[id]);
+  const std::span<const TokenId> tokens = TokensOf(id);
+  for (size_t i = 0; i < tokens.size(); i += kTokensPerLine) __builtin_prefetch(&tokens[i]);
+}
+
 void BlockPool::Cache(BlockId id, const BlockKey& key) {
   KVS_CHECK_OP(key.tokens.size(), ==, size_t{block_size_});
   KVS_CHECK(key.parent_content != kNoContent);

@@ -53,8 +53,10 @@ class BlockPool {
   // cached already, that one stays and this one, a duplicate, only shares its id. Other content
   // with the same hash is forgotten in favour of the new. REQUIRES: the parent has a content id.
   void Cache(BlockId id, const BlockKey& key);
-  // Brings what Find touches first towards the processor.
-  void Prefetch(const BlockHash& hash) const { index_.Prefetch(hash); }
+  // Two steps of bringing what Find will touch towards the processor: where `hash` is looked up;
+  // then, once that has arrived, the block found there and its tokens.
+  void PrefetchSlot(const BlockHash& hash) const { index_.Prefetch(hash); }
+  void PrefetchBlock(const BlockHash& hash) const;
   // Forgets every cached block; false, changing nothing, when a block is held.
   bool Reset();
 
