@@ -7,16 +7,33 @@
 
 #include "http/chat_parse.h"
 #include "http/chat_settings.h"
+#include "http/json_text.h"
 #include "http/openai_parse.h"
 #include "kvserve/check.h"
 #include "scratch_dir.h"
 #include "tokenize/tokenizer.h"
+#include "tokenize/utf8.h"
 
 namespace {
 
-constexpr std::string_view kTokenizer =
-    R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"<s>":3},"merges":["a b"]},
-        "added_tokens":[{"id":3,"content":"<s>","special":true}]})";
+// A token for each byte, by GPT-2's names, and one special one.
+std::string TokenizerJson() {
+  std::string vocab;
+  uint32_t renamed = 256;
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    const bool shown = (byte > 32 && byte < 127) || (byte > 160 && byte != 173);
+    std::string name;
+    kvs::AppendUtf8(shown ? byte : renamed++, name);
+    if (byte > 0) vocab += ',';
+    kvs::AppendJsonString(name, vocab);
+    vocab += ':' + std::to_string(byte);
+  }
+  return R"({"model":{"type":"BPE","merges":[],"vocab":{)" + vocab +
+         R"(}},"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":true},)" +
+         R"("decoder":{"type":"ByteLevel"},"added_tokens":[{"id":256,"content":"<s>",)" +
+         R"("special":true}]})";
+}
+
 constexpr std::string_view kConfig =
     R"({"bos_token":"<s>","chat_template":"{{ bos_token }}{% for m in messages %}{{ m.role }}: )"
     R"({{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %})"
@@ -25,8 +42,8 @@ constexpr std::string_view kConfig =
 // What a server has; made once.
 struct Server {
   Server() {
-    scratch.Write("tokenizer.json", reinterpret_cast<const uint8_t*>(kTokenizer.data()),
-                  kTokenizer.size());
+    const std::string json = TokenizerJson();
+    scratch.Write("tokenizer.json", reinterpret_cast<const uint8_t*>(json.data()), json.size());
     scratch.Write("tokenizer_config.json", reinterpret_cast<const uint8_t*>(kConfig.data()),
                   kConfig.size());
     auto loaded = kvs::Tokenizer::Load(scratch.path());
