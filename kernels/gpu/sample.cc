@@ -53,6 +53,7 @@ Result<void> SampleOp::Reserve(const BackendLimits& limits) {
   take(input_, AllocateDevice, input_bytes, "sampling parameters");
   take(output_, AllocateDevice, output_bytes, "sampled tokens");
   take(chunks_, AllocateDevice, max_rows_ * num_chunks * sizeof(ChunkState), "sampling scratch");
+  take(histograms_, AllocateDevice, max_rows_ * sizeof(RowHistogram), "sampling scratch");
   take(partial_keys_, AllocateDevice, max_rows_ * num_chunks * sizeof(uint64_t),
        "sampling scratch");
   take(broken_, AllocateDevice, max_rows_ * sizeof(uint32_t), "sampling scratch");
@@ -98,6 +99,7 @@ void SampleOp::Run(const SampleParams& params, const PackedBatch& packed, uint32
   batch.rows = reinterpret_cast<const PackedRow*>(input + packed.rows_offset);
   batch.entries = reinterpret_cast<PackedEntry*>(input_.as<uint8_t>() + packed.entries_offset);
   batch.chunks = chunks_.as<ChunkState>();
+  batch.histograms = histograms_.as<RowHistogram>();
   batch.broken = broken_.as<uint32_t>();
   batch.token_ids = output_.as<TokenId>() + first;
   batch.logprobs =
@@ -112,6 +114,7 @@ void SampleOp::Run(const SampleParams& params, const PackedBatch& packed, uint32
   } else {
     if (batch.has_entries) AdjustLogits(batch, launch);
     ScanLogits(batch, launch);
+    if (packed.needs_histograms) CountCandidates(batch, launch);
     ChooseTokens(batch, launch);
   }
   if (packed.num_records == 0) return;

@@ -59,7 +59,7 @@ class SampleOp {
   uint32_t max_entries_ = 0;
   DeviceBuffer input_;   // what PackRows made
   DeviceBuffer output_;  // [rows] TokenId, then [records] LogprobRecord
-  DeviceBuffer chunks_, partial_keys_, broken_, arrivals_;
+  DeviceBuffer chunks_, histograms_, partial_keys_, broken_, arrivals_;
   std::array<Slot, kInFlight> slots_;
   uint32_t num_started_ = 0;
   uint32_t num_finished_ = 0;

@@ -14,6 +14,10 @@ inline constexpr uint32_t kMaxVocabBits = 20;
 inline constexpr uint32_t kMaxVocab = 1u << kMaxVocabBits;
 inline constexpr uint32_t kNoRecord = UINT32_MAX;
 
+// Of the histograms by which candidates are selected: the values of one digit of their keys.
+inline constexpr uint32_t kDigitBits = 10;
+inline constexpr uint32_t kBins = 1u << kDigitBits;
+
 constexpr uint32_t NumChunks(uint32_t vocab_size) {
   return (vocab_size + kSampleChunk - 1) / kSampleChunk;
 }
@@ -51,6 +55,8 @@ struct PackedRow {
   KVS_HD bool needs_sums() const {
     return factor > 0 && top_k == 0 && !(min_exponent > -__builtin_inff());
   }
+  // Truncated by top_p alone: next to nothing is known of how many candidates there are.
+  KVS_HD bool needs_histogram() const { return needs_sums() && top_p < 1.0f; }
 };
 
 // The largest logit of a chunk with its token (sample_scan.cuh, MaxKey), and the sum of
@@ -58,6 +64,12 @@ struct PackedRow {
 struct ChunkState {
   uint64_t max_key;
   float sum;
+};
+
+// Number and weight of a row's candidates by the first digit of their keys (sample_select.cuh).
+struct RowHistogram {
+  uint64_t weights[kBins];
+  uint32_t counts[kBins];
 };
 
 struct LogprobRecord {
@@ -73,10 +85,11 @@ struct SampleBatch {
   const uint32_t* logits_rows;  // [num_rows] row of logits
   const PackedRow* rows;        // [num_rows]
   PackedEntry* entries;
-  ChunkState* chunks;       // [num_rows][NumChunks(vocab_size)]
-  uint32_t* broken;         // [num_rows] by AdjustLogits: 1 = a listed logit is NaN or +infinity
-  TokenId* token_ids;       // [num_rows]
-  LogprobRecord* logprobs;  // by PackedRow::record; those of a row without a token stay undefined
+  ChunkState* chunks;        // [num_rows][NumChunks(vocab_size)]
+  RowHistogram* histograms;  // [num_rows], zero between calls
+  uint32_t* broken;          // [num_rows] by AdjustLogits: 1 = a listed logit is NaN or +infinity
+  TokenId* token_ids;        // [num_rows]
+  LogprobRecord* logprobs;   // by PackedRow::record; those of a row without a token stay undefined
   uint32_t num_rows;
   uint32_t vocab_size;
   bool has_entries;
@@ -88,7 +101,9 @@ void AdjustLogits(const SampleBatch& batch, const Launch& launch);
 void RestoreLogits(const SampleBatch& batch, const Launch& launch);
 // Fills chunks.
 void ScanLogits(const SampleBatch& batch, const Launch& launch);
-// From chunks and logits to token_ids.
+// Fills histograms of the rows that need one, from chunks and logits.
+void CountCandidates(const SampleBatch& batch, const Launch& launch);
+// From chunks, histograms and logits to token_ids. Clears histograms.
 void ChooseTokens(const SampleBatch& batch, const Launch& launch);
 // Fills logprobs of token_ids from the raw logits.
 void FillLogprobs(const SampleBatch& batch, const Launch& launch);

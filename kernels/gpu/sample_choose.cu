@@ -1,29 +1,12 @@
-#include "gpu/sample_select.cuh"
+#include "gpu/sample_row.cuh"
 
 namespace kvs::gpu {
 namespace {
-
-static_assert(kMaxVocab / kSampleChunk <= kSelectThreads, "a thread holds one chunk's state");
-
-// What a draw needs besides the row: the largest logit, and by thread the state of one chunk.
-struct RowState {
-  const float* row;
-  uint32_t vocab_size;
-  float max;
-  ChunkState chunk;  // of this thread; max_key 0 past the row's end
-};
 
 // floor(uniform * total), within [0, total).
 KVS_DEVICE uint64_t Part(double uniform, uint64_t total) {
   const auto part = static_cast<uint64_t>(uniform * static_cast<double>(total));
   return min(part, total - 1);
-}
-
-// The weight of this thread's chunk relative to the row's largest logit.
-KVS_DEVICE uint64_t ChunkWeight(const RowState& state, float factor) {
-  if (state.chunk.sum == 0.0f) return 0;
-  const float exponent = (MaxValue(state.chunk.max_key) - state.max) * factor;
-  return FixedPoint(state.chunk.sum * exp2f(exponent));
 }
 
 // Draws from the whole row, in the order of tokens: finds the chunk, then the token in it.
@@ -72,55 +55,67 @@ KVS_DEVICE float KthChunkMax(const RowState& state, uint32_t k, SelectMemory& me
   return kth;
 }
 
-// The least exponent that a candidate of the row must have. `row_weight` is of the whole row, or 0.
-KVS_DEVICE float MinExponent(const PackedRow& packed, uint32_t vocab_size, uint64_t row_weight) {
-  const float floor = fmaxf(packed.min_exponent, kLowestExponent);
-  if (row_weight == 0) return floor;
-  // Those of a probability below (1 - top_p) / n have together less than 1 - top_p: the others
-  // reach top_p. The slack is for the rounding of both; it costs a few more candidates.
-  const float tail = (1.0f - packed.top_p) / static_cast<float>(vocab_size);
-  return fmaxf(floor, log2f(tail * (static_cast<float>(row_weight) * 0x1p-40f)) - 0.02f);
+// The candidate at the bound: one among those that is_left(key) is true for.
+template <class IsLeft>
+KVS_DEVICE TokenId TokenAt(const Bound& bound, const Candidates& candidates,
+                           const IsLeft& is_left) {
+  SelectMemory& memory = candidates.memory();
+  candidates.ForEach([&](float logit, uint32_t token) {
+    const uint64_t key = candidates.order().Key(logit, token);
+    if (bound.IsAt(key) && is_left(key)) memory.bin = token;
+  });
+  __syncthreads();
+  return TokenId{memory.bin};
+}
+
+KVS_DEVICE bool TakesAll(uint64_t) { return true; }
+
+// Draws from what top_p alone leaves, the most likely first.
+KVS_DEVICE TokenId DrawTopP(const PackedRow& packed, const RowState& state,
+                            const RowHistogram& histogram, SelectMemory& memory) {
+  const uint64_t row_weight = RowWeight(state, packed.factor, memory.scratch);
+  const float min_exponent = TopPMinExponent(packed, state.vocab_size, row_weight);
+  const CandidateOrder order(state.max, packed.factor, min_exponent);
+  Candidates candidates(state.row, state.vocab_size, order, kMinusInfinity, min_exponent, memory,
+                        false);
+  const auto weight_of = [&](float logit) { return order.Weight(logit); };
+  const Leading kept = SelectLeading(candidates, &histogram, TakesAll, weight_of, [&](uint64_t) {
+    return static_cast<uint64_t>(ceil(packed.top_p * static_cast<double>(row_weight)));
+  });
+  const Leading drawn = SelectLeading(candidates, &histogram, TakesAll, weight_of, [&](uint64_t) {
+    return Part(packed.uniform, kept.weight) + 1;
+  });
+  return TokenAt(drawn.bound, candidates, TakesAll);
 }
 
 // Draws from what min_p, top_k and top_p leave, the most likely first.
 KVS_DEVICE TokenId DrawTruncated(const PackedRow& packed, const RowState& state,
                                  SelectMemory& memory) {
-  uint64_t row_weight = 0;
-  if (packed.needs_sums()) {
-    BlockInclusiveSum(ChunkWeight(state, packed.factor), &row_weight, memory.scratch);
-  }
   const float min_logit =
       packed.top_k > 0 ? KthChunkMax(state, packed.top_k, memory) : kMinusInfinity;
-  const float min_exponent = MinExponent(packed, state.vocab_size, row_weight);
+  const float min_exponent = fmaxf(packed.min_exponent, kLowestExponent);
   const CandidateOrder order(state.max, packed.factor,
                              fmaxf(min_exponent, (min_logit - state.max) * packed.factor));
-  Candidates candidates(state.row, state.vocab_size, order, min_logit, min_exponent, memory);
-
+  Candidates candidates(state.row, state.vocab_size, order, min_logit, min_exponent, memory, true);
   Bound by_rank, by_weight;
   if (packed.top_k > 0) {
     by_rank = SelectLeading(
-        candidates, [](uint64_t) { return true; }, [](float) { return uint64_t{1}; },
-        [&](uint64_t) { return uint64_t{packed.top_k}; });
+                  candidates, nullptr, TakesAll, [](float) { return uint64_t{1}; },
+                  [&](uint64_t) { return uint64_t{packed.top_k}; })
+                  .bound;
   }
   const auto weight_of = [&](float logit) { return order.Weight(logit); };
   if (packed.top_p < 1.0f) {
-    by_weight = SelectLeading(
-        candidates, [&](uint64_t key) { return by_rank.Holds(key); }, weight_of,
-        [&](uint64_t total) {
-          const auto all = static_cast<double>(row_weight > 0 ? row_weight : total);
-          return static_cast<uint64_t>(ceil(packed.top_p * all));
-        });
+    const auto is_left = [&](uint64_t key) { return by_rank.Holds(key); };
+    by_weight = SelectLeading(candidates, nullptr, is_left, weight_of, [&](uint64_t total) {
+                  return static_cast<uint64_t>(ceil(packed.top_p * static_cast<double>(total)));
+                }).bound;
   }
   const auto is_left = [&](uint64_t key) { return by_rank.Holds(key) && by_weight.Holds(key); };
-  const Bound drawn = SelectLeading(candidates, is_left, weight_of, [&](uint64_t total) {
+  const Leading drawn = SelectLeading(candidates, nullptr, is_left, weight_of, [&](uint64_t total) {
     return Part(packed.uniform, total) + 1;
   });
-  candidates.ForEach([&](float logit, uint32_t token) {
-    const uint64_t key = order.Key(logit, token);
-    if (drawn.IsAt(key) && is_left(key)) memory.bin = token;
-  });
-  __syncthreads();
-  return TokenId{memory.bin};
+  return TokenAt(drawn.bound, candidates, is_left);
 }
 
 // A block chooses the token of one row.
@@ -129,24 +124,23 @@ __global__ void __launch_bounds__(kSelectThreads, 1) ChooseKernel(SampleBatch ba
   WaitForPreviousKernel();
   AllowNextKernel();
   const uint32_t index = blockIdx.x;
-  const uint32_t num_chunks = NumChunks(batch.vocab_size);
   const PackedRow& packed = batch.rows[index];
-  RowState state;
-  state.row = batch.logits + size_t{batch.logits_rows[index]} * batch.vocab_size;
-  state.vocab_size = batch.vocab_size;
-  state.chunk = {0, 0.0f};
-  if (threadIdx.x < num_chunks) state.chunk = batch.chunks[index * num_chunks + threadIdx.x];
-  const uint64_t max_key = BlockReduce(state.chunk.max_key, uint64_t{0}, Larger, memory.scratch);
-  state.max = MaxValue(max_key);
-  TokenId token = MaxToken(max_key);
+  const RowState state = LoadRowState(batch, index, memory.scratch);
+  TokenId token = MaxToken(state.max_key);
   if (batch.has_entries && batch.broken[index] != 0) token = kNoToken;
   if (token != kNoToken) {
     if (packed.draw == 0) {
       token = TokenId{packed.given};
+    } else if (packed.needs_histogram()) {
+      token = DrawTopP(packed, state, batch.histograms[index], memory);
     } else if (packed.factor > 0) {
       token = packed.truncates() ? DrawTruncated(packed, state, memory)
                                  : DrawAny(packed, state, memory);
     }
+  }
+  if (packed.needs_histogram()) {
+    batch.histograms[index].weights[threadIdx.x] = 0;
+    batch.histograms[index].counts[threadIdx.x] = 0;
   }
   if (threadIdx.x == 0) batch.token_ids[index] = token;
 }

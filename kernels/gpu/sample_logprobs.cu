@@ -65,14 +65,15 @@ KVS_DEVICE void FillTop(Candidates& candidates, uint32_t k, double log_sum, Logp
   SelectMemory& memory = candidates.memory();
   const CandidateOrder& order = candidates.order();
   const Bound bound = SelectLeading(
-      candidates, [](uint64_t) { return true; }, [](float) { return uint64_t{1}; },
-      [k](uint64_t) { return uint64_t{k}; });
+                          candidates, nullptr, [](uint64_t) { return true; },
+                          [](float) { return uint64_t{1}; }, [k](uint64_t) { return uint64_t{k}; })
+                          .bound;
   candidates.Widen();
   if (threadIdx.x == 0) memory.bin = 0;
   __syncthreads();
   // The histograms are done with: their memory holds the leaders' keys.
-  auto* keys = reinterpret_cast<uint64_t*>(memory.counts);
-  auto* logits = reinterpret_cast<float*>(memory.high);
+  auto* keys = reinterpret_cast<uint64_t*>(memory.histogram.counts);
+  auto* logits = reinterpret_cast<float*>(memory.histogram.high);
   candidates.ForEach([&](float logit, uint32_t token) {
     const uint64_t key = order.Key(logit, token);
     if (!bound.Holds(key)) return;
@@ -115,7 +116,7 @@ __global__ void __launch_bounds__(kSelectThreads, 1) LogprobKernel(SampleBatch b
   if (k == 0) return;
   const float min_logit = fmaxf(facts.min_logit, -3.402823466e38f);  // -infinity is no candidate
   const CandidateOrder order(facts.max, 1.0f, min_logit - facts.max);
-  Candidates candidates(row, batch.vocab_size, order, min_logit, kMinusInfinity, memory);
+  Candidates candidates(row, batch.vocab_size, order, min_logit, kMinusInfinity, memory, true);
   FillTop(candidates, k, log_sum, record);
 }
 

@@ -95,6 +95,7 @@ PackedBatch PackRows(const SampleParams& params, uint32_t first, uint32_t first_
     rows[i].first_entry = static_cast<uint32_t>(end - entries);
     if (row.draw) end = PackEntries(row, rows[i], end);
     if (row.num_logprobs >= 0) rows[i].record = first_record + batch.num_records++;
+    batch.needs_histograms = batch.needs_histograms || rows[i].needs_histogram();
     batch.all_greedy = batch.all_greedy && row.draw && row.temperature == 0;
   }
   batch.num_entries = static_cast<uint32_t>(end - entries);

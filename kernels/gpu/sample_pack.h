@@ -15,6 +15,7 @@ struct PackedBatch {
   uint32_t num_entries = 0;
   uint32_t num_records = 0;
   bool all_greedy = true;  // every row draws the largest of its raw logits
+  bool needs_histograms = false;
   size_t rows_offset = 0;
   size_t entries_offset = 0;
   size_t bytes = 0;

@@ -84,12 +84,14 @@ KVS_DEVICE uint64_t LaneMaxKey(const float (&values)[kLaneValues], uint32_t voca
   return plain ? MaxKey(largest, ChunkToken(vocab_size, first, at)) : kBrokenKey;
 }
 
-// Calls fn(value, token) for each logit of a row, by the whole block.
+// Calls fn(value, token) for the logits of tokens [begin, end), by the whole block. `begin` is a
+// multiple of 4, and so is `end` unless it is the row's.
 template <class F>
-KVS_DEVICE void ForEachLogit(const float* row, uint32_t vocab_size, const F& fn) {
+KVS_DEVICE void ForEachLogit(const float* row, uint32_t vocab_size, uint32_t begin, uint32_t end,
+                             const F& fn) {
   if (ReadsByFour(vocab_size)) {
 #pragma unroll 4
-    for (uint32_t at = 4 * threadIdx.x; at < vocab_size; at += 4 * blockDim.x) {
+    for (uint32_t at = begin + 4 * threadIdx.x; at < end; at += 4 * blockDim.x) {
       const float4 four = *reinterpret_cast<const float4*>(row + at);
       fn(four.x, at);
       fn(four.y, at + 1);
@@ -98,8 +100,12 @@ KVS_DEVICE void ForEachLogit(const float* row, uint32_t vocab_size, const F& fn)
     }
   } else {
 #pragma unroll 4
-    for (uint32_t at = threadIdx.x; at < vocab_size; at += blockDim.x) fn(row[at], at);
+    for (uint32_t at = begin + threadIdx.x; at < end; at += blockDim.x) fn(row[at], at);
   }
+}
+template <class F>
+KVS_DEVICE void ForEachLogit(const float* row, uint32_t vocab_size, const F& fn) {
+  ForEachLogit(row, vocab_size, 0, vocab_size, fn);
 }
 
 }  // namespace kvs::gpu

@@ -9,11 +9,9 @@
 namespace kvs::gpu {
 
 inline constexpr uint32_t kSelectThreads = 1024;
-inline constexpr uint32_t kDigitBits = 10;
-inline constexpr uint32_t kBins = 1u << kDigitBits;  // one a thread
-inline constexpr uint32_t kMaxCandidates = 4096;     // held in shared memory; more are read again
+inline constexpr uint32_t kMaxCandidates = 4096;  // held in shared memory; more are read again
 inline constexpr uint32_t kKeyBits = kDigitBits + 32 + kMaxVocabBits;
-static_assert(kBins == kSelectThreads);
+static_assert(kBins == kSelectThreads, "a thread has one bin");
 
 // A weight is exp2(exponent), exponent <= 0, in units of 2^-40: below that it is no candidate, and
 // 2^20 of the largest fit 64 bits.
@@ -21,14 +19,33 @@ inline constexpr float kLowestExponent = -40.0f;
 
 KVS_DEVICE uint64_t FixedPoint(float weight) { return __float2ull_rn(weight * 0x1p40f); }
 
-struct SelectMemory {
+// In shared memory. Weights stand in two halves, which is how atomic additions to them are fast.
+struct Histogram {
   uint32_t counts[kBins];
-  uint32_t low[kBins];  // of each bin's weight, as atomic additions need it
+  uint32_t low[kBins];
   uint32_t high[kBins];
+
+  KVS_DEVICE void Clear() { counts[threadIdx.x] = low[threadIdx.x] = high[threadIdx.x] = 0; }
+  KVS_DEVICE void Add(uint32_t bin, uint64_t weight) {
+    atomicAdd(&counts[bin], 1u);
+    const auto added = static_cast<uint32_t>(weight);
+    auto carried = static_cast<uint32_t>(weight >> 32);
+    if (atomicAdd(&low[bin], added) + added < added) ++carried;
+    if (carried > 0) atomicAdd(&high[bin], carried);
+  }
+  // Of this thread's bin.
+  KVS_DEVICE uint64_t Weight() const {
+    return uint64_t{high[threadIdx.x]} << 32 | low[threadIdx.x];
+  }
+};
+
+struct SelectMemory {
+  Histogram histogram;
   float logits[kMaxCandidates];
   uint32_t tokens[kMaxCandidates];
   BlockScratch<uint64_t> scratch;
-  uint64_t before;  // weight of the bins before `bin`
+  uint64_t before;   // weight of the bins before `bin`
+  uint64_t through;  // and with it
   uint32_t bin;
   uint32_t num_candidates;
 };
@@ -48,11 +65,14 @@ struct CandidateOrder {
 
   KVS_DEVICE float Exponent(float logit) const { return (logit - max) * factor; }
   KVS_DEVICE uint64_t Weight(float logit) const { return FixedPoint(exp2f(Exponent(logit))); }
-  // Ascending in the order. The first digit adds nothing to the order: it follows from the logit
-  // without ever contradicting it, and makes equal shares of what float32 bits bunch together.
+  // The first digit adds nothing to the order: it follows from the logit without ever contradicting
+  // it, and makes equal shares of what float32 bits bunch together.
+  KVS_DEVICE uint32_t FirstDigit(float logit) const {
+    return min(static_cast<uint32_t>(-Exponent(logit) * digit_scale), kBins - 1);
+  }
+  // Ascending in the order.
   KVS_DEVICE uint64_t Key(float logit, uint32_t token) const {
-    const uint32_t digit = min(static_cast<uint32_t>(-Exponent(logit) * digit_scale), kBins - 1);
-    return uint64_t{digit} << (32 + kMaxVocabBits) |
+    return uint64_t{FirstDigit(logit)} << (32 + kMaxVocabBits) |
            uint64_t{~OrderedBits(logit)} << kMaxVocabBits | token;
   }
 };
@@ -70,16 +90,16 @@ struct Bound {
 // in shared memory where they fit, else read from the row each time.
 class Candidates {
  public:
-  // Called by the whole block, as everything here.
+  // Called by the whole block, as everything here. With !hold, does not try to hold them all.
   KVS_DEVICE Candidates(const float* row, uint32_t vocab_size, const CandidateOrder& order,
-                        float min_logit, float min_exponent, SelectMemory& memory)
+                        float min_logit, float min_exponent, SelectMemory& memory, bool hold)
       : row_(row),
         vocab_size_(vocab_size),
         order_(order),
         min_logit_(min_logit),
         min_exponent_(min_exponent),
         memory_(memory) {
-    is_complete_ = is_held_ = Hold([](float, uint32_t) { return true; });
+    is_complete_ = is_held_ = hold && Hold([](float, uint32_t) { return true; });
   }
 
   KVS_DEVICE const CandidateOrder& order() const { return order_; }
@@ -137,20 +157,19 @@ class Candidates {
   bool is_held_;      // those of the moment are in shared memory
 };
 
-KVS_DEVICE void AddToBin(SelectMemory& memory, uint32_t bin, uint64_t weight) {
-  atomicAdd(&memory.counts[bin], 1u);
-  const auto low = static_cast<uint32_t>(weight);
-  auto high = static_cast<uint32_t>(weight >> 32);
-  if (atomicAdd(&memory.low[bin], low) + low < low) ++high;  // the carry
-  if (high > 0) atomicAdd(&memory.high[bin], high);
-}
+struct Leading {
+  Bound bound;
+  uint64_t weight;  // of the set
+};
 
 // The fewest leading candidates, in their order, whose weights reach `target`: a function of the
 // weight of all, clamped to [1, that weight]. Only those that takes(key) is true for take part; the
-// bound is one among them alone. weight_of(logit) is 1 or more.
+// bound is one among them alone. weight_of(logit) is 1 or more. `first` is their histogram by the
+// first digit, or null.
 template <class Takes, class WeightOf, class Target>
-KVS_DEVICE Bound SelectLeading(Candidates& candidates, const Takes& takes,
-                               const WeightOf& weight_of, const Target& target_of) {
+KVS_DEVICE Leading SelectLeading(Candidates& candidates, const RowHistogram* first,
+                                 const Takes& takes, const WeightOf& weight_of,
+                                 const Target& target_of) {
   SelectMemory& memory = candidates.memory();
   const CandidateOrder& order = candidates.order();
   candidates.Widen();
@@ -159,28 +178,36 @@ KVS_DEVICE Bound SelectLeading(Candidates& candidates, const Takes& takes,
   while (true) {
     const uint32_t shift = bound.shift > kDigitBits ? bound.shift - kDigitBits : 0;
     const uint32_t mask = (1u << (bound.shift - shift)) - 1;
-    memory.counts[threadIdx.x] = memory.low[threadIdx.x] = memory.high[threadIdx.x] = 0;
-    __syncthreads();
-    candidates.ForEach([&](float logit, uint32_t token) {
-      const uint64_t key = order.Key(logit, token);
-      if (!bound.IsAt(key) || !takes(key)) return;
-      AddToBin(memory, static_cast<uint32_t>(key >> shift) & mask, weight_of(logit));
-    });
-    __syncthreads();
-    const uint64_t weight = uint64_t{memory.high[threadIdx.x]} << 32 | memory.low[threadIdx.x];
+    uint64_t weight;
+    if (first != nullptr && bound.shift == kKeyBits) {
+      weight = first->weights[threadIdx.x];
+      memory.histogram.counts[threadIdx.x] = first->counts[threadIdx.x];
+    } else {
+      memory.histogram.Clear();
+      __syncthreads();
+      candidates.ForEach([&](float logit, uint32_t token) {
+        const uint64_t key = order.Key(logit, token);
+        if (!bound.IsAt(key) || !takes(key)) return;
+        memory.histogram.Add(static_cast<uint32_t>(key >> shift) & mask, weight_of(logit));
+      });
+      __syncthreads();
+      weight = memory.histogram.Weight();
+    }
     uint64_t total;
     const uint64_t end = before + BlockInclusiveSum(weight, &total, memory.scratch);
     if (bound.shift == kKeyBits) target = min(max(target_of(total), uint64_t{1}), total);
     if (end - weight < target && target <= end) {
       memory.bin = threadIdx.x;
       memory.before = end - weight;
+      memory.through = end;
     }
     __syncthreads();
     bound = {bound.prefix << (bound.shift - shift) | memory.bin, shift};
     before = memory.before;
-    const uint32_t count = memory.counts[memory.bin];
+    const Leading leading{bound, memory.through};
+    const uint32_t count = memory.histogram.counts[memory.bin];
     __syncthreads();
-    if (shift == 0 || count == 1) return bound;
+    if (shift == 0 || count == 1) return leading;
     if (!candidates.is_held() && count <= kMaxCandidates) {
       candidates.Narrow([&](float logit, uint32_t token) {
         const uint64_t key = order.Key(logit, token);

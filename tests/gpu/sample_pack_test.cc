@@ -44,6 +44,7 @@ TEST(PackRows, KeepsListsInOrderAndNamesBannedTokensOnce) {
   EXPECT_EQ(packed.min_exponent, -2.0f);
   EXPECT_TRUE(packed.truncates());
   EXPECT_FALSE(packed.needs_sums());
+  EXPECT_FALSE(batch.needs_histograms);
   EXPECT_EQ(packed.record, 17u);
   const auto* entries = reinterpret_cast<const PackedEntry*>(bytes + batch.entries_offset);
   const uint32_t tokens[] = {3, 5, 7, 4, 9};
