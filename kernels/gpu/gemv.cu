@@ -5,27 +5,32 @@
 namespace kvs::gpu {
 namespace {
 
-// What each warp brings to the second-level cache, past its ring, while the kernel in front still
-// runs: memory stays busy until x is there.
-constexpr uint32_t kPrefetches = 2;
-constexpr uint32_t kPrefetchSteps = 8;
-
-constexpr size_t kRingBytes = kGemvThreads / kWarpSize * sizeof(GemvRing);
+// Rows of x in flight per thread.
+constexpr uint32_t kLoadRows = 8;
 
 // The CTA's segments of x: rows of `stride` elements.
 template <class T>
 KVS_DEVICE void LoadX(const GemvParams& params, const GemvPlace& place, uint32_t stride, T* x) {
   const uint32_t begin = place.first_segment * place.segment_steps * kStepK;
   const uint32_t pieces = place.segments_per_cta * place.segment_steps * (kStepK / 8);
-  for (uint32_t row = 0; row < params.num_rows; ++row) {
-    const T* from = static_cast<const T*>(params.x) + size_t{row} * params.in_features;
-    for (uint32_t piece = threadIdx.x; piece < pieces; piece += kGemvThreads) {
-      const uint32_t k = begin + piece * 8;
-      AsyncCopy16(x + row * stride + piece * 8, from + k, k < params.in_features);
+  for (uint32_t piece = threadIdx.x; piece < pieces; piece += kGemvThreads) {
+    const uint32_t k = begin + piece * 8;
+    for (uint32_t first = 0; first < params.num_rows; first += kLoadRows) {
+      uint4 values[kLoadRows];
+#pragma unroll
+      for (uint32_t i = 0; i < kLoadRows; ++i) {
+        values[i] = uint4{0, 0, 0, 0};
+        if (first + i >= params.num_rows || k >= params.in_features) continue;
+        values[i] = *reinterpret_cast<const uint4*>(static_cast<const T*>(params.x) +
+                                                    size_t{first + i} * params.in_features + k);
+      }
+#pragma unroll
+      for (uint32_t i = 0; i < kLoadRows; ++i) {
+        if (first + i >= params.num_rows) continue;
+        *reinterpret_cast<uint4*>(x + (first + i) * stride + piece * 8) = values[i];
+      }
     }
   }
-  CommitAsyncCopies();
-  WaitAsyncCopies<0>();
   __syncthreads();
 }
 
@@ -57,7 +62,7 @@ KVS_DEVICE void StoreOut(const GemvParams& params, uint32_t token, uint32_t row,
 template <int kTokenTiles>
 struct TileSums {
   static constexpr uint32_t kTokens = 8 * kTokenTiles;
-  float values[kGemvThreads / kWarpSize * 16 * kTokens];
+  alignas(16) float values[kGemvWarps * 16 * kTokens];
 
   KVS_DEVICE void Put(const GemvPlace& place, const float (&sums)[kTokenTiles][4]) {
     const uint32_t row = place.segment * place.tile_rows + place.row_in_tile + place.lane_row;
@@ -87,10 +92,21 @@ KVS_DEVICE void ForEachOutput(const GemvParams& params, const GemvPlace& place, 
   }
 }
 
-// Leaves the CTA's segments in memory; the last CTA of a tile adds up all.
+// The outputs of a tile, or the CTA's segments of them.
 template <class T, int kTokenTiles>
-KVS_DEVICE void FinishSplitTile(const GemvParams& params, const GemvPlace& place, uint32_t tile,
-                                const TileSums<kTokenTiles>& sums) {
+KVS_DEVICE void FinishTile(const GemvParams& params, const GemvPlace& place, uint32_t tile,
+                           const TileSums<kTokenTiles>& sums) {
+  if (params.split == 1) {
+    ForEachOutput(params, place, tile, [&](uint32_t in_tile, uint32_t row, uint32_t token) {
+      float sum = 0;
+#pragma unroll
+      for (uint32_t segment = 0; segment < kNumSegments; ++segment) {
+        sum += sums.Get(place, segment, in_tile, token);
+      }
+      StoreOut<T>(params, token, row, sum);
+    });
+    return;
+  }
   const size_t segment_stride = size_t{params.num_rows} * params.out_features;
   ForEachOutput(params, place, tile, [&](uint32_t in_tile, uint32_t row, uint32_t token) {
     float* to = params.partials + place.first_segment * segment_stride +
@@ -99,56 +115,57 @@ KVS_DEVICE void FinishSplitTile(const GemvParams& params, const GemvPlace& place
       to[segment * segment_stride] = sums.Get(place, segment, in_tile, token);
     }
   });
+}
+
+// The last CTA of a team adds up the segments that all have left in memory.
+template <class T>
+KVS_DEVICE void FinishTeam(const GemvParams& params, const GemvPlace& place) {
   __shared__ bool is_last;
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
-    is_last = atomicAdd(params.counters + tile, 1u) == params.split - 1;
-    if (is_last) params.counters[tile] = 0;
+    is_last = atomicAdd(params.counters + place.team, 1u) == params.split - 1;
+    if (is_last) params.counters[place.team] = 0;
   }
   __syncthreads();
   if (!is_last) return;
   __threadfence();
-  ForEachOutput(params, place, tile, [&](uint32_t, uint32_t row, uint32_t token) {
-    const volatile float* from = params.partials + size_t{token} * params.out_features + row;
-    float parts[kNumSegments];
+  const size_t segment_stride = size_t{params.num_rows} * params.out_features;
+  for (uint32_t tile = place.team; tile < place.num_tiles; tile += place.num_teams) {
+    ForEachOutput(params, place, tile, [&](uint32_t, uint32_t row, uint32_t token) {
+      const volatile float* from = params.partials + size_t{token} * params.out_features + row;
+      float parts[kNumSegments];
 #pragma unroll
-    for (uint32_t i = 0; i < kNumSegments; ++i) parts[i] = from[i * segment_stride];
-    float sum = 0;
+      for (uint32_t i = 0; i < kNumSegments; ++i) parts[i] = from[i * segment_stride];
+      float sum = 0;
 #pragma unroll
-    for (uint32_t i = 0; i < kNumSegments; ++i) sum += parts[i];
-    StoreOut<T>(params, token, row, sum);
-  });
+      for (uint32_t i = 0; i < kNumSegments; ++i) sum += parts[i];
+      StoreOut<T>(params, token, row, sum);
+    });
+  }
 }
 
-template <class T, int kTokenTiles>
-KVS_DEVICE void FinishTile(const GemvParams& params, const GemvPlace& place, uint32_t tile,
-                           const TileSums<kTokenTiles>& sums) {
-  if (params.split > 1) return FinishSplitTile<T>(params, place, tile, sums);
-  ForEachOutput(params, place, tile, [&](uint32_t in_tile, uint32_t row, uint32_t token) {
-    float sum = 0;
-#pragma unroll
-    for (uint32_t segment = 0; segment < kNumSegments; ++segment) {
-      sum += sums.Get(place, segment, in_tile, token);
-    }
-    StoreOut<T>(params, token, row, sum);
-  });
+// Waits for the oldest of the ring's groups.
+KVS_DEVICE void WaitForGroup(uint32_t num_groups) {
+  static_assert(kMaxRingGroups == 5);
+  if (num_groups == 5) return WaitAsyncCopies<4>();
+  if (num_groups == 4) return WaitAsyncCopies<3>();
+  if (num_groups == 3) return WaitAsyncCopies<2>();
+  WaitAsyncCopies<1>();
 }
 
 template <class T, int kTokenTiles>
 __global__ __launch_bounds__(kGemvThreads,
-                             2) void GemvKernel(const KVS_GRID_CONSTANT GemvParams params) {
+                             1) void GemvKernel(const KVS_GRID_CONSTANT GemvParams params) {
   extern __shared__ uint4 dynamic_shared[];
-  auto* const rings = reinterpret_cast<GemvRing*>(dynamic_shared);
-  T* const shared_x = reinterpret_cast<T*>(dynamic_shared + kRingBytes / sizeof(uint4));
+  auto* const rings = reinterpret_cast<GemvGroup*>(dynamic_shared);
+  T* const shared_x = reinterpret_cast<T*>(rings + kGemvWarps * params.num_groups);
   __shared__ TileSums<kTokenTiles> sums_of_tile[2];
 
   const GemvPlace place(params);
-  GemvRing& ring = rings[threadIdx.x / kWarpSize];
+  GemvGroup* const ring = rings + threadIdx.x / kWarpSize * params.num_groups;
   GemvCursor<T> cursor(params, place);
-  for (uint32_t slot = 0; slot < kGemvDepth; ++slot) cursor.Copy(ring, slot);
-  GemvCursor<T> ahead = cursor;
-  for (uint32_t i = 0; i < kPrefetches; ++i) ahead.Prefetch(kPrefetchSteps);
+  for (uint32_t i = 0; i < params.num_groups; ++i) cursor.Copy(ring[i]);
 
   WaitForPreviousKernel();
   AllowNextKernel();
@@ -161,21 +178,28 @@ __global__ __launch_bounds__(kGemvThreads,
            place.segment * place.segment_steps * kStepK + place.lane_piece * 8;
   }
 
-  const uint32_t lane = threadIdx.x % kWarpSize;
   uint32_t slot = 0, parity = 0;
-  for (uint32_t tile = blockIdx.x / params.split; tile < place.num_tiles;
-       tile += gridDim.x / params.split, parity ^= 1) {
+  for (uint32_t tile = place.team; tile < place.num_tiles; tile += place.num_teams, parity ^= 1) {
     float sums[kTokenTiles][4] = {};
-    for (uint32_t step = 0; step < place.num_steps; ++step) {
-      WaitAsyncCopies<kGemvDepth - 1>();
-      MultiplyStep<T>(sums, ring.low[slot][lane], ring.high[slot][lane], x, step * kStepK);
-      cursor.Copy(ring, slot);
-      slot = (slot + 1) % kGemvDepth;
+    for (uint32_t base = 0; base < place.num_steps; base += kGroupSteps) {
+      WaitForGroup(params.num_groups);
+      SyncWarp();  // what the other lanes have copied is there
+#pragma unroll
+      for (uint32_t i = 0; i < kGroupSteps; ++i) {
+        if (base + i >= place.num_steps) break;
+        MultiplyStep<T>(sums, ring[slot].At(place.lane_row, i, place.lane_piece),
+                        ring[slot].At(place.lane_row + 8, i, place.lane_piece), x,
+                        (base + i) * kStepK);
+      }
+      SyncWarp();  // all lanes have read the group
+      cursor.Copy(ring[slot]);
+      slot = slot + 1 == params.num_groups ? 0 : slot + 1;
     }
     sums_of_tile[parity].Put(place, sums);
     __syncthreads();
     FinishTile<T>(params, place, tile, sums_of_tile[parity]);
   }
+  if (params.split > 1) FinishTeam<T>(params, place);
 }
 
 constexpr uint32_t TokenTiles(uint32_t num_rows) {
@@ -197,33 +221,32 @@ size_t StaticShared(uint32_t num_rows) {
   return TokenTiles(num_rows) * 2 * sizeof(TileSums<1>) + 128;
 }
 
-size_t SharedBytes(const LinearParams& params, uint32_t split) {
-  return kRingBytes +
-         size_t{params.num_rows} * GemvSharedStride(params.weight->in_features, split) * 2;
-}
-
 bool FitsWorkspace(const LinearParams& params, const GemvWorkspace& workspace, uint32_t split) {
-  const uint32_t out_features = params.weight->out_features;
-  return split == 1 ||
-         (size_t{kNumSegments} * params.num_rows * out_features <= workspace.num_partials &&
-          CeilDiv(out_features, 16 * split) <= kNumGemvCounters);
+  return split == 1 || size_t{kNumSegments} * params.num_rows * params.weight->out_features <=
+                           workspace.num_partials;
 }
 
-// As few CTAs to a tile as their shared memory allows: if it can be, less than half of what there
-// is, so that the next kernel's CTAs find room beside these. 0: x does not fit.
-uint32_t ChooseSplit(const LinearParams& params, const GemvWorkspace& workspace,
-                     const DeviceFacts& facts) {
-  constexpr size_t kSystemBytes = 1024;  // what every CTA takes besides its own
-  const size_t all = facts.max_shared_bytes + kSystemBytes;
-  const size_t taken = StaticShared(params.num_rows) + kSystemBytes;
-  for (const size_t limit : {all / 2, all}) {
-    for (uint32_t split = 1; split <= kNumSegments; split *= 2) {
-      if (SharedBytes(params, split) + taken <= limit && FitsWorkspace(params, workspace, split)) {
-        return split;
-      }
-    }
+struct GemvPlan {
+  uint32_t split;  // 0: x does not fit into shared memory
+  uint32_t num_groups;
+  size_t shared_bytes;
+};
+
+// As few CTAs to a tile as their shared memory allows, with a deep ring if it can be had.
+GemvPlan ChoosePlan(const LinearParams& params, const GemvWorkspace& workspace,
+                    const DeviceFacts& facts) {
+  constexpr size_t kGroupBytes = kGemvWarps * sizeof(GemvGroup);
+  const size_t limit = facts.max_shared_bytes - StaticShared(params.num_rows);
+  for (uint32_t split = 1; split <= kNumSegments; split *= 2) {
+    const size_t x_bytes =
+        size_t{params.num_rows} * GemvSharedStride(params.weight->in_features, split) * 2;
+    if (x_bytes + 2 * kGroupBytes > limit || !FitsWorkspace(params, workspace, split)) continue;
+    const size_t num_groups = std::min<size_t>(kMaxRingGroups, (limit - x_bytes) / kGroupBytes);
+    // More than half, so that no two CTAs share a multiprocessor.
+    const size_t bytes = std::max(num_groups * kGroupBytes + x_bytes, limit / 2 + 1);
+    return {split, static_cast<uint32_t>(num_groups), bytes};
   }
-  return 0;
+  return {};
 }
 
 }  // namespace
@@ -240,7 +263,7 @@ void PrepareGemv(const DeviceFacts& facts) {
 
 bool GemvServes(const LinearParams& params, const GemvWorkspace& workspace,
                 const DeviceFacts& facts) {
-  return params.num_rows <= kMaxGemvRows && ChooseSplit(params, workspace, facts) != 0;
+  return params.num_rows <= kMaxGemvRows && ChoosePlan(params, workspace, facts).split != 0;
 }
 
 void Gemv(const LinearParams& params, const GemvWorkspace& workspace, const Launch& launch) {
@@ -248,11 +271,12 @@ void Gemv(const LinearParams& params, const GemvWorkspace& workspace, const Laun
   KVS_CHECK_OP(params.num_rows, >=, 1u);
   KVS_CHECK_OP(weight.in_features % 8, ==, 0u);
   KVS_CHECK(weight.dtype == launch.act);
-  const uint32_t split = ChooseSplit(params, workspace, *launch.facts);
-  KVS_CHECK_OP(split, >, 0u);
-  const uint32_t num_tiles = CeilDiv(weight.out_features, 16 * split);
+  const GemvPlan plan = ChoosePlan(params, workspace, *launch.facts);
+  KVS_CHECK_OP(plan.split, >, 0u);
+  const uint32_t num_tiles = CeilDiv(weight.out_features, 16 * plan.split);
   const auto num_multiprocessors = static_cast<uint32_t>(launch.facts->num_multiprocessors);
-  const uint32_t ctas_per_split = std::min(num_tiles, std::max(1u, num_multiprocessors / split));
+  const uint32_t num_teams =
+      std::min({num_tiles, std::max(1u, num_multiprocessors / plan.split), kNumGemvCounters});
   const GemvParams gemv = {.x = params.x,
                            .weight = weight.data.data(),
                            .out = params.out,
@@ -261,11 +285,12 @@ void Gemv(const LinearParams& params, const GemvWorkspace& workspace, const Laun
                            .num_rows = params.num_rows,
                            .in_features = weight.in_features,
                            .out_features = weight.out_features,
-                           .split = split,
+                           .split = plan.split,
+                           .num_groups = plan.num_groups,
                            .out_is_f32 = params.out_is_f32};
   DispatchGemv(launch.act, params.num_rows, [&](auto* kernel) {
-    LaunchKernel(kernel, dim3(ctas_per_split * split), dim3(kGemvThreads),
-                 SharedBytes(params, split), launch, gemv);
+    LaunchKernel(kernel, dim3(num_teams * plan.split), dim3(kGemvThreads), plan.shared_bytes,
+                 launch, gemv);
   });
 }
 

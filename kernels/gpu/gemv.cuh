@@ -2,13 +2,18 @@
 //
 // A CTA is 8 warps. With split = 1 its tile is 16 rows of W, and warp w runs over segment w of
 // them. With split = 2, 4, 8 the tile is 16 * split rows and the CTA holds kNumSegments / split
-// segments (so that its part of x fits into shared memory); the CTA that finishes a tile last adds
-// up the segments of all. A CTA keeps its segments and walks over tiles.
+// segments, so that its part of x fits into shared memory. A CTA keeps its segments and walks over
+// tiles; `split` CTAs in a row, a team, walk over the same ones, and the last of them to finish
+// adds up the segments of all.
 //
-// The weights go through a ring in shared memory, kGemvDepth steps of 16 rows for each warp, that
-// never drains: it runs on from tile to tile, and starts to fill before the kernel in front has
-// finished. A lane copies what it will multiply itself, so nobody waits for anyone until a tile's
-// end.
+// The weights go through a ring in shared memory, num_groups groups of kGroupSteps steps of 16 rows
+// for each warp, that never drains: it runs on from tile to tile, and fills before the kernel in
+// front has finished. A warp copies what it will multiply itself, so that nobody waits for another
+// warp until a tile's end; 16 lanes copy 256 bytes of a row, because memory and its cache deliver
+// half as much when asked for half lines.
+//
+// One CTA has a multiprocessor for itself: with room for two, some multiprocessors would get two
+// and others none, as the CTAs of the kernel in front leave.
 #pragma once
 
 #include "gpu/async_copy.cuh"
@@ -23,16 +28,19 @@ struct GemvParams {
   const void* weight;  // [out_features, in_features]
   void* out;           // [num_rows, out_features]
   float* partials;     // [kNumSegments, num_rows, out_features] when split > 1
-  uint32_t* counters;  // [number of tiles] when split > 1
+  uint32_t* counters;  // [number of teams] when split > 1
   uint32_t num_rows;
   uint32_t in_features;
   uint32_t out_features;
   uint32_t split;
+  uint32_t num_groups;  // of a warp's ring, 2 to kMaxRingGroups
   bool out_is_f32;
 };
 
-inline constexpr uint32_t kGemvThreads = 8 * kWarpSize;
-inline constexpr uint32_t kGemvDepth = 8;  // steps in flight per warp: 1 KiB each
+inline constexpr uint32_t kGemvWarps = 8;
+inline constexpr uint32_t kGemvThreads = kGemvWarps * kWarpSize;
+inline constexpr uint32_t kGroupSteps = 4;
+inline constexpr uint32_t kMaxRingGroups = 5;
 
 // Elements of a row of x in shared memory. An odd number of steps puts neighbouring rows into
 // different halves of the banks.
@@ -43,6 +51,7 @@ constexpr uint32_t GemvSharedStride(uint32_t in_features, uint32_t split) {
 // Which part of the product a warp computes.
 struct GemvPlace {
   uint32_t lane_row, lane_piece;  // g, t of mma.cuh
+  uint32_t team, num_teams;
   uint32_t segments_per_cta;
   uint32_t first_segment;  // of the CTA
   uint32_t segment;        // of the warp, counted in the CTA
@@ -56,6 +65,8 @@ struct GemvPlace {
     const uint32_t lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
     lane_row = lane / 4;
     lane_piece = lane % 4;
+    team = blockIdx.x / params.split;
+    num_teams = gridDim.x / params.split;
     segments_per_cta = kNumSegments / params.split;
     first_segment = blockIdx.x % params.split * segments_per_cta;
     segment = warp % segments_per_cta;
@@ -69,68 +80,66 @@ struct GemvPlace {
   }
 };
 
-// The steps of one warp in shared memory, as each lane's pieces of rows g and g + 8.
-struct GemvRing {
-  uint4 low[kGemvDepth][kWarpSize];
-  uint4 high[kGemvDepth][kWarpSize];
+// A group of one warp in shared memory, [row][16-byte piece]. Pieces of odd rows are exchanged
+// across the middle of the row, so that the pieces t of two neighbouring rows g lie in different
+// banks.
+struct GemvGroup {
+  static constexpr uint32_t kRowPieces = kGroupSteps * kStepK / 8;
+  uint4 pieces[16][kRowPieces];
+
+  KVS_DEVICE static constexpr uint32_t Place(uint32_t row, uint32_t piece) {
+    return piece ^ (row % 2 * 4);
+  }
+  // Lane t's piece of a step.
+  KVS_DEVICE const uint4& At(uint32_t row, uint32_t step, uint32_t t) const {
+    return pieces[row][Place(row, step * 4 + t)];
+  }
 };
 
-// Walks over the weights of a warp, step after step and tile after tile.
+// Walks over the weights of a warp, group after group and tile after tile. A tile's last group may
+// be short.
 template <class T>
 class GemvCursor {
  public:
   KVS_DEVICE GemvCursor(const GemvParams& params, const GemvPlace& place)
-      : params_(params), place_(place), tile_(blockIdx.x / params.split) {
-    const uint32_t begin = (place.first_segment + place.segment) * place.segment_steps * kStepK;
-    first_k_ = begin + place.lane_piece * 8;
-    end_k_ = min(begin + place.num_steps * kStepK, params.in_features);
-    StartTile();
+      : params_(params), place_(place), tile_(place.team) {
+    const uint32_t lane = threadIdx.x % kWarpSize;
+    row_ = lane / GemvGroup::kRowPieces;
+    piece_ = lane % GemvGroup::kRowPieces;
+    begin_k_ = (place.first_segment + place.segment) * place.segment_steps * kStepK;
+    end_k_ = min(begin_k_ + place.num_steps * kStepK, params.in_features);
+    k_ = begin_k_;
   }
 
-  // Starts to copy the lane's pieces of the next step to `slot`, as one group of copies.
-  KVS_DEVICE void Copy(GemvRing& ring, uint32_t slot) {
-    const uint32_t lane = threadIdx.x % kWarpSize;
+  // Starts to copy the next group, as one group of copies; past the last tile an empty one.
+  KVS_DEVICE void Copy(GemvGroup& to) {
+    constexpr uint32_t kRowsAtOnce = kWarpSize / GemvGroup::kRowPieces;
     if (tile_ < place_.num_tiles) {
-      StreamCopy16(&ring.low[slot][lane], row_low_ + k_, k_ < end_k_);
-      StreamCopy16(&ring.high[slot][lane], row_high_ + k_, k_ < end_k_);
+      const uint32_t first_row = tile_ * place_.tile_rows + place_.row_in_tile;
+      const uint32_t last_row = params_.out_features - 1;
+      const uint32_t k = k_ + piece_ * 8;
+      const T* from = static_cast<const T*>(params_.weight) + k;
+#pragma unroll
+      for (uint32_t i = 0; i < 16; i += kRowsAtOnce) {
+        const uint32_t row = row_ + i;
+        StreamCopy16(&to.pieces[row][GemvGroup::Place(row, piece_)],
+                     from + size_t{min(first_row + row, last_row)} * params_.in_features,
+                     k < end_k_);
+      }
     }
     CommitAsyncCopies();
-    Skip(1);
-  }
-
-  // Brings the next `num_steps` steps, or what is left of the tile, to the second-level cache.
-  KVS_DEVICE void Prefetch(uint32_t num_steps) {
-    const uint32_t k = k_ - place_.lane_piece * 8;
-    if (tile_ < place_.num_tiles && place_.lane_piece < 2 && k < end_k_) {
-      PrefetchToL2((place_.lane_piece == 0 ? row_low_ : row_high_) + k,
-                   min(end_k_ - k, num_steps * kStepK) * static_cast<uint32_t>(sizeof(T)));
-    }
-    Skip(num_steps);
+    k_ += kGroupSteps * kStepK;
+    if (k_ < end_k_) return;
+    k_ = begin_k_;
+    tile_ += place_.num_teams;
   }
 
  private:
-  KVS_DEVICE void Skip(uint32_t num_steps) {
-    k_ += num_steps * kStepK;
-    if (k_ < end_k_ + place_.lane_piece * 8) return;
-    tile_ += gridDim.x / params_.split;
-    StartTile();
-  }
-
-  KVS_DEVICE void StartTile() {
-    k_ = first_k_;
-    const uint32_t row = tile_ * place_.tile_rows + place_.row_in_tile + place_.lane_row;
-    const uint32_t last = params_.out_features - 1;
-    const T* weight = static_cast<const T*>(params_.weight);
-    row_low_ = weight + size_t{min(row, last)} * params_.in_features;
-    row_high_ = weight + size_t{min(row + 8, last)} * params_.in_features;
-  }
-
   const GemvParams& params_;
   const GemvPlace& place_;
-  uint32_t tile_;
-  uint32_t first_k_, end_k_, k_;
-  const T* row_low_;
-  const T* row_high_;
+  uint32_t row_, piece_;  // the lane's place in the rows that the warp copies at once
+  uint32_t begin_k_, end_k_;
+  uint32_t tile_, k_;  // of the next group
 };
 
 }  // namespace kvs::gpu

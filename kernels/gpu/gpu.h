@@ -117,6 +117,16 @@ KVS_DEVICE T ShuffleUp(T value, uint32_t distance) {
 #endif
 }
 
+// What the lanes of a warp have written before it, all of them see after it.
+KVS_DEVICE void SyncWarp() {
+#if defined(__HIP__)
+  __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
+  __builtin_amdgcn_wave_barrier();
+#else
+  __syncwarp();
+#endif
+}
+
 KVS_DEVICE float ToFloat(Bf16 value) { return __bfloat162float(value); }
 KVS_DEVICE float ToFloat(F16 value) { return __half2float(value); }
 KVS_DEVICE float ToFloat(float value) { return value; }

@@ -12,7 +12,7 @@ constexpr size_t kBlasWorkspaceBytes = 32 << 20;
 constexpr double kTuneBudgetMs = 200;  // of one call of Tune
 
 // Above this many rows a library's kernel is at least as fast as streaming.
-constexpr uint32_t kMaxStreamedRows = 16;
+constexpr uint32_t kMaxStreamedRows = 8;
 
 // A name that is a file's: letters, digits and dots.
 std::string FileName(std::string text) {

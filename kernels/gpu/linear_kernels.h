@@ -39,7 +39,7 @@ struct GemvWorkspace {
   size_t num_partials;
   uint32_t* counters;  // [kNumGemvCounters], zero between launches
 };
-inline constexpr uint32_t kNumGemvCounters = 8192;
+inline constexpr uint32_t kNumGemvCounters = 1024;
 inline constexpr uint32_t kMaxGemvRows = 32;
 
 // Allows the kernels their shared memory. Once, before the first launch.
