@@ -6,7 +6,10 @@
 
 #include "client/client.h"
 #include "config/config.h"
+#include "device/open_backend.h"
+#include "kvserve/backend.h"
 #include "model/model.h"
+#include "quality/quality.h"
 #include "serve.h"
 
 namespace {
@@ -30,6 +33,21 @@ int Plan(const kvs::PlanCommand& command) {
   return report ? Print(*report) : Fail(report.error());
 }
 
+// Runs a command that computes, and prints its report.
+template <class Command>
+int Measure(const Command& command,
+            kvs::Result<std::string> (*run)(const Command&, kvs::Backend&)) {
+  const auto directory = kvs::FindModelDir(command.model);
+  if (!directory) return Fail(directory.error());
+  const auto config = kvs::ReadModelConfig(*directory);
+  if (!config) return Fail(config.error());
+  const auto backend = kvs::OpenBackend(
+      {.device = command.device, .dtype = config->checkpoint_dtype, .cache_dir = {}});
+  if (!backend) return Fail(backend.error());
+  const auto report = run(command, **backend);
+  return report ? Print(*report) : Fail(report.error());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -42,6 +60,10 @@ int main(int argc, char** argv) {
         if constexpr (std::is_same_v<T, kvs::CheckCacheCommand>) return kvs::RunCheckCache(asked);
         if constexpr (std::is_same_v<T, kvs::BenchCommand>) return kvs::RunBench(asked);
         if constexpr (std::is_same_v<T, kvs::PlanCommand>) return Plan(asked);
+        if constexpr (std::is_same_v<T, kvs::CalibrateCommand>) {
+          return Measure(asked, kvs::RunCalibrate);
+        }
+        if constexpr (std::is_same_v<T, kvs::EvalCommand>) return Measure(asked, kvs::RunEval);
         if constexpr (std::is_same_v<T, kvs::PrintCommand>) return Print(asked.text);
       },
       *command);

@@ -15,6 +15,12 @@ namespace kvs {
 enum class LoadFormat : uint8_t { kAuto, kSafetensors, kDummy };
 enum class DeviceKind : uint8_t { kAuto, kCpu, kCuda, kHip };
 enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
+// How a KV scale is chosen from what keys and values reach.
+enum class KvScaleFit : uint8_t {
+  kMinMax,      // the largest |x| becomes the largest code: nothing is clipped
+  kPercentile,  // that share of the values does, those beyond it are clipped
+  kMse,         // the least mean squared error of storing and reading back
+};
 enum class LogFormat : uint8_t { kAuto, kText, kJson };  // auto: text on a terminal, else JSON
 
 struct ModelOptions {

@@ -9,16 +9,19 @@ namespace kvs {
 
 class ProgressBar {
  public:
-  explicit ProgressBar(std::string label);
+  // Counts in `unit`s of `per_unit`: bytes shown as MiB, unless told otherwise.
+  explicit ProgressBar(std::string label, const char* unit = "MiB", double per_unit = 1 << 20);
   ~ProgressBar();  // ends the line
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
   // Redraws at most ten times a second, and at the end.
-  void Update(uint64_t bytes_done, uint64_t bytes_total);
+  void Update(uint64_t done, uint64_t total);
 
  private:
   const std::string label_;
+  const char* const unit_;
+  const double per_unit_;
   const bool on_terminal_;
   bool drawn_ = false;
   std::chrono::steady_clock::time_point last_{};

@@ -28,6 +28,8 @@ struct Finding {
   Completion second;
   CacheObservation seen;
   CacheVerdict verdict;
+  std::optional<std::string> kv_cache_dtype;
+  std::optional<std::string> kv_scale_source;
 };
 
 std::mt19937_64 UnpredictableRandom() {
@@ -52,6 +54,8 @@ class CacheCheck {
     finding.second = std::move(*second);
     after_second_ = CountersAfter(after_first_, finding.second);
     finding.seen = Observe(finding);
+    finding.kv_cache_dtype = before_first_.kv_cache_dtype;
+    finding.kv_scale_source = before_first_.kv_scale_source;
     finding.verdict = JudgeCache(finding.seen);
     return finding;
   }
@@ -191,6 +195,8 @@ std::string JsonReport(const Finding& finding) {
   json["warnings"] = finding.verdict.warnings;
   json["model"] = finding.model;
   json["block_size"] = OrNull(finding.seen.block_size);
+  json["kv_cache_dtype"] = OrNull(finding.kv_cache_dtype);
+  json["kv_scales"] = OrNull(finding.kv_scale_source);
   json["enable_prefix_caching"] = OrNull(finding.seen.enable_prefix_caching);
   json["reused_tokens"] = finding.verdict.reused_tokens;
   json["identical_text"] = finding.seen.same_text;
@@ -220,6 +226,10 @@ std::string TextReport(const Finding& finding) {
   };
   std::string text = fmt::format("model {}, prompt of {} tokens, block size {}\n", finding.model,
                                  seen.prompt_tokens, OrUnknown(seen.block_size));
+  if (finding.kv_cache_dtype || finding.kv_scale_source) {
+    text += fmt::format("KV cache {}, scales: {}\n", OrUnknown(finding.kv_cache_dtype),
+                        OrUnknown(finding.kv_scale_source));
+  }
   text += Row("", "first", "second");
   text +=
       Row("time to first token", Milliseconds(seen.ttft_first_s), Milliseconds(seen.ttft_second_s));

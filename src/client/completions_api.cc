@@ -153,8 +153,15 @@ CacheMetrics CacheMetricsOf(const std::string& metrics_text) {
     metrics.counters =
         PrefixCounters{static_cast<uint64_t>(*queries), static_cast<uint64_t>(*hits)};
   }
+  if (const auto* scales = FindSample(samples, "kvserve_kv_scales_info")) {
+    const auto source = scales->labels.find("source");
+    if (source != scales->labels.end()) metrics.kv_scale_source = source->second;
+  }
   const PrometheusSample* info = FindSample(samples, "vllm:cache_config_info");
   if (info == nullptr) return metrics;
+  if (const auto dtype = info->labels.find("cache_dtype"); dtype != info->labels.end()) {
+    metrics.kv_cache_dtype = dtype->second;
+  }
   if (const auto size = info->labels.find("block_size"); size != info->labels.end()) {
     metrics.block_size = Uint(ParseJson(size->second));
   }

@@ -61,6 +61,8 @@ struct CacheMetrics {
   std::optional<PrefixCounters> counters;
   std::optional<uint32_t> block_size;  // tokens
   std::optional<bool> enable_prefix_caching;
+  std::optional<std::string> kv_cache_dtype;
+  std::optional<std::string> kv_scale_source;  // kvserve alone tells
 };
 
 // Not thread-safe.

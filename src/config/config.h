@@ -48,13 +48,40 @@ struct PlanCommand {
   uint32_t block_size = 16;
   bool json = false;
 };
+struct CalibrateCommand {
+  std::string model;       // directory
+  std::string dataset;     // file
+  std::string output_dir;  // must not exist yet
+  uint32_t num_samples = 512;
+  uint32_t max_seq_len = 2048;  // tokens; longer samples are cut
+  bool per_head = false;        // --strategy attn_head
+  KvScaleFit observer = KvScaleFit::kMinMax;
+  double percentile = 0.99999;  // of the observer of this name
+  uint32_t max_num_batched_tokens = 4096;
+  DeviceOptions device;
+  bool json = false;
+};
+struct EvalCommand {
+  std::string model;
+  std::vector<KvCacheDType> kv_cache_dtypes;  // empty: fp8_e4m3
+  std::vector<std::string> scales;  // "none", "random", "checkpoint", a directory, a file of scales
+  std::vector<std::string> skip_layers;
+  std::string text;             // dataset for perplexity and agreement
+  std::string passkey;          // dataset of prompts and answers
+  uint32_t num_samples = 64;    // of each dataset; of passkeys, for each length
+  uint32_t max_seq_len = 2048;  // tokens of a sample of text
+  std::string output_json;      // also written there
+  std::string plot;             // SVG
+  DeviceOptions device;
+  bool json = false;
+};
 // --help and --version: print and exit with 0.
 struct PrintCommand {
   std::string text;
 };
 
-using Command =
-    std::variant<ServeCommand, CheckCacheCommand, BenchCommand, PlanCommand, PrintCommand>;
+using Command = std::variant<ServeCommand, CheckCacheCommand, BenchCommand, PlanCommand,
+                             CalibrateCommand, EvalCommand, PrintCommand>;
 
 // kInvalidArgument for a flag, kConfigError for a file or variable.
 Result<Command> ParseCommand(int argc, const char* const* argv);

@@ -19,5 +19,7 @@ std::vector<Flag<ServeSettings>> ServeFlags();
 std::vector<Flag<CheckCacheCommand>> CheckCacheFlags();
 std::vector<Flag<BenchCommand>> BenchFlags();
 std::vector<Flag<PlanCommand>> PlanFlags();
+std::vector<Flag<CalibrateCommand>> CalibrateFlags();
+std::vector<Flag<EvalCommand>> EvalFlags();
 
 }  // namespace kvs

@@ -20,6 +20,8 @@ constexpr std::string_view kServeUsage =
        kvserve check-cache URL [flags]   test that a server reuses cached prefixes
        kvserve bench URL [flags]         load a server and print latencies and throughput
        kvserve plan [MODEL] [flags]      KV cache arithmetic without starting
+       kvserve calibrate [MODEL] [flags] write a copy of MODEL with scales for an FP8 KV cache
+       kvserve eval [MODEL] [flags]      what a KV cache type costs in quality, layer by layer
        kvserve [COMMAND] --help          --help-all lists every flag; --version
 
 MODEL is a directory; without one the bundled model is served. Each flag --some-name is also the
@@ -43,6 +45,26 @@ constexpr std::string_view kPlanUsage =
     R"(Usage: kvserve plan [MODEL] [flags]
 
 Prints, for each KV dtype, bytes per token, the tokens a pool holds and how many sequences fit.
+
+)";
+
+constexpr std::string_view kCalibrateUsage =
+    R"(Usage: kvserve calibrate [MODEL] --dataset FILE --output-dir DIR [flags]
+
+Runs a dataset through MODEL and writes DIR: the same weights with one KV scale per layer (or per
+KV head), as compressed-tensors names them. kvserve, vLLM and SGLang load it directly. A run that
+was interrupted goes on when the same command is given again.
+
+FILE: JSON lines or a JSON list with "text", "messages" or ShareGPT's "conversations", or plain
+text.
+
+)";
+constexpr std::string_view kEvalUsage =
+    R"(Usage: kvserve eval [MODEL] [--text FILE] [--passkey FILE] [flags]
+
+Compares KV cache types and sets of scales with the cache the model was made for: perplexity, KL
+divergence and agreement on --text, retrieval by context length on --passkey, and the error and the
+clipped values of every layer.
 
 )";
 
@@ -143,6 +165,29 @@ Result<Command> ParseOther(int argc, const char* const* argv,
   return command;
 }
 
+Result<Command> ParseCalibrate(int argc, const char* const* argv) {
+  auto parsed = ParseOther(argc, argv, CalibrateFlags(), "model", kCalibrateUsage);
+  const auto* asked = parsed ? std::get_if<CalibrateCommand>(&*parsed) : nullptr;
+  if (asked == nullptr) return parsed;
+  const std::pair<const char*, bool> needed[] = {{"--dataset", asked->dataset.empty()},
+                                                 {"--output-dir", asked->output_dir.empty()}};
+  for (const auto& [flag, is_missing] : needed) {
+    if (!is_missing) continue;
+    return Error(Code::kInvalidArgument, fmt::format("kvserve calibrate: {} is needed", flag),
+                 flag);
+  }
+  return parsed;
+}
+
+Result<Command> ParseEval(int argc, const char* const* argv) {
+  auto parsed = ParseOther(argc, argv, EvalFlags(), "model", kEvalUsage);
+  const auto* asked = parsed ? std::get_if<EvalCommand>(&*parsed) : nullptr;
+  if (asked == nullptr || !asked->text.empty() || !asked->passkey.empty()) return parsed;
+  return Error(Code::kInvalidArgument,
+               "kvserve eval: nothing to evaluate on; give --text FILE, --passkey FILE or both",
+               "--text");
+}
+
 // check-cache and bench have nobody to talk to without a URL.
 Result<Command> NeedUrl(Result<Command> parsed, const char* command) {
   if (!parsed) return parsed;
@@ -168,6 +213,8 @@ Result<Command> ParseCommand(int argc, const char* const* argv) {
     return NeedUrl(ParseOther(argc, argv, BenchFlags(), "url", kBenchUsage), "bench");
   }
   if (name == "plan") return ParseOther(argc, argv, PlanFlags(), "model", kPlanUsage);
+  if (name == "calibrate") return ParseCalibrate(argc, argv);
+  if (name == "eval") return ParseEval(argc, argv);
   return ParseServe(name == "serve" ? 2 : 1, argc, argv);
 }
 

@@ -5,18 +5,12 @@
 #include <cstdint>
 #include <string_view>
 
+#include "kvserve/options.h"
 #include "model/kv_scales.h"
 #include "model/kv_stats.h"
 #include "model/model.h"
 
 namespace kvs {
-
-// How a scale is chosen from what its values reach.
-enum class KvScaleFit : uint8_t {
-  kMinMax,      // the largest |x| becomes the largest code: nothing is clipped
-  kPercentile,  // that share of the values does, those beyond it are clipped
-  kMse,         // the least mean squared error of storing and reading back
-};
 
 struct KvFitOptions {
   KvScaleFit fit = KvScaleFit::kMinMax;

@@ -83,7 +83,7 @@ Result<std::optional<KvScaleSet>> ChooseKvScales(const ModelConfig& config,
       declared, options.model_dir.string());
   const std::string advice =
       "`kvserve calibrate --model DIR --dataset FILE --output-dir DIR` gives the best scales, "
-      "--calibrate-on-requests N takes them from traffic, --calculate-kv-scales from random tokens";
+      "--calculate-kv-scales takes them from random tokens";
   if (options.require_kv_scales) {
     return Error(Code::kDataError, fmt::format("--require-kv-scales: {}; {}", none, advice),
                  "--require-kv-scales");

@@ -151,6 +151,11 @@ TEST(CompletionsApi, ReadsMetricsThatAreThere) {
   EXPECT_EQ(full.block_size, 32u);
   EXPECT_EQ(full.enable_prefix_caching, true);
 
+  const CacheMetrics scales = CacheMetricsOf(
+      "vllm:cache_config_info{cache_dtype=\"fp8_e4m3\"} 1\n"
+      "kvserve_kv_scales_info{source=\"checkpoint\"} 1\n");
+  EXPECT_EQ(scales.kv_cache_dtype, "fp8_e4m3");
+  EXPECT_EQ(scales.kv_scale_source, "checkpoint");
   const CacheMetrics none = CacheMetricsOf("vllm:cache_config_info{block_size=\"None\"} 1\n");
   EXPECT_FALSE(none.counters);
   EXPECT_FALSE(none.block_size);
