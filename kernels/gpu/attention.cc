@@ -71,11 +71,17 @@ void AttentionOp::MakePlan(const PagedAttentionParams& params, const Launch& lau
 
 void AttentionOp::Run(const PagedAttentionParams& params, const Launch& launch) {
   Plan& plan = PlanFor(params);
-  if (!plan.is_made) MakePlan(params, launch, plan);
-  if (batch_invariant_ || params.num_tokens > params.num_seqs) {
-    PagedPrefill(params, plan.prefill, launch);
+  Launch after_plan = launch;
+  if (!plan.is_made) {
+    MakePlan(params, launch, plan);
+    // The kernels read their plan before they wait for the kernel in front, which here is the
+    // planner.
+    after_plan.dependent = false;
   }
-  if (!batch_invariant_) plan.decode.Run(params, launch);
+  if (batch_invariant_ || params.num_tokens > params.num_seqs) {
+    PagedPrefill(params, plan.prefill, after_plan);
+  }
+  if (!batch_invariant_) plan.decode.Run(params, after_plan);
 }
 
 }  // namespace kvs::gpu

@@ -22,7 +22,9 @@ Result<DeviceBuffer> AllocateDevice(size_t bytes, const char* what) {
                           " are free. Lower --gpu-memory-utilization, --max-num-batched-tokens or "
                           "--max-num-seqs, or end what else uses the device");
   }
+  // Complete before any other stream writes there.
   KVS_GPU(Memset(data, 0, bytes));
+  KVS_GPU(StreamSynchronize(nullptr));
   return DeviceBuffer(data, bytes, [](void* freed, size_t) { KVS_GPU(Free(freed)); });
 }
 

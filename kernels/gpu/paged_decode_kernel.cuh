@@ -101,7 +101,8 @@ void RunPagedDecode(const PagedAttentionParams& params, const DecodePlan& plan,
   const uint32_t shared_bytes = DecodeSharedBytes<Traits>(group, plan.num_ctas);
   DispatchAct(launch.act, [&]<class Act>() {
     static const bool allowed = [&] {
-      AllowShared(PagedDecodeKernel<Traits, Act>, launch.facts->max_shared_bytes);
+      AllowShared(PagedDecodeKernel<Traits, Act>,
+                  DecodeSharedBytes<Traits>(8 * kHeadTiles, plan.num_ctas));
       return true;
     }();
     static_cast<void>(allowed);

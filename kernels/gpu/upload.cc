@@ -38,12 +38,6 @@ void CopyValues(uint16_t* to, DType to_dtype, const void* from, DType from_dtype
 
 }  // namespace
 
-struct Uploader::Lane {
-  Stream stream;
-  uint16_t* pinned[2];
-  Event fetched[2];  // the device has read pinned[i]
-};
-
 Result<void> Uploader::Reserve() {
   if (!lanes_.empty()) return {};
   const uint32_t count = std::clamp(std::thread::hardware_concurrency(), 1u, kMaxLanes);
@@ -52,7 +46,6 @@ Result<void> Uploader::Reserve() {
     KVS_GPU(StreamCreateWithFlags(&lane.stream, KVS_GPU_NAME(StreamNonBlocking)));
     for (int half = 0; half < 2; ++half) {
       KVS_GPU(EventCreateWithFlags(&lane.fetched[half], KVS_GPU_NAME(EventDisableTiming)));
-      lane.pinned[half] = nullptr;
     }
     for (uint16_t*& pinned : lane.pinned) {
       const Error error =

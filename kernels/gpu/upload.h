@@ -27,7 +27,12 @@ class Uploader {
   void Release();
 
  private:
-  struct Lane;  // one thread's stream and buffers
+  // One thread's stream and buffers.
+  struct Lane {
+    Stream stream{};
+    uint16_t* pinned[2] = {};
+    Event fetched[2] = {};  // the device has read pinned[i]
+  };
   Result<void> Reserve();
 
   const int device_index_;

@@ -105,6 +105,8 @@ class Decoder : public Model {
   KvCache& kv_cache() override { return kv_cache_; }
 
  private:
+  // The step's operations, from token ids to logits.
+  void Compute();
   // residual += x (when x is set); normed = norm(residual).
   void Norm(const void* x, const DeviceBuffer& weight);
   // out = in * weight^T for the tokens of this step.
@@ -123,10 +125,28 @@ class Decoder : public Model {
   const DeviceBuffer cos_sin_;  // [max_model_len, head_dim] float32
   const float sm_scale_;
   uint64_t num_saturated_ = 0;
+  const void* recorded_cache_ = nullptr;
+  uint64_t record_epoch_ = 0;
 };
 
 float* Decoder::Forward(const StepPlan& plan) {
   in_.Fill(plan, backend_);
+  backend_.BeginStep();
+  const KvView first_layer = kv_cache_.View(0);
+  if (first_layer.data != recorded_cache_) {  // the cache was replaced: other pointers from here on
+    recorded_cache_ = first_layer.data;
+    ++record_epoch_;
+  }
+  // Statistics are gathered for a while only.
+  if (in_.record_key() != 0 && first_layer.stats.largest_bits == nullptr) {
+    backend_.RunRecorded(record_epoch_ << 48 | in_.record_key(), [this] { Compute(); });
+  } else {
+    Compute();
+  }
+  return act_.logits.as<float>();
+}
+
+void Decoder::Compute() {
   const uint32_t n = in_.num_tokens();
   backend_.Embed({.table = weights_.embedding.get(),
                   .token_ids = in_.token_ids(),
@@ -149,8 +169,7 @@ float* Decoder::Forward(const StepPlan& plan) {
     branch = act_.branch.data();
   }
   const uint32_t num_rows = in_.num_logits_rows();
-  auto* logits = act_.logits.as<float>();
-  if (num_rows == 0) return logits;
+  if (num_rows == 0) return;
   Norm(branch, weights_.final_norm);
   backend_.GatherRows({.in = act_.normed.data(),
                        .rows = in_.logits_rows(),
@@ -159,10 +178,9 @@ float* Decoder::Forward(const StepPlan& plan) {
                        .dim = config_.hidden_size});
   backend_.Linear({.x = act_.gathered.data(),
                    .weight = weights_.output(),
-                   .out = logits,
+                   .out = act_.logits.data(),
                    .num_rows = num_rows,
                    .out_is_f32 = true});
-  return logits;
 }
 
 void Decoder::Norm(const void* x, const DeviceBuffer& weight) {
@@ -291,6 +309,7 @@ Result<std::unique_ptr<Model>> MakeDecoder(const ModelConfig& config,
   const KvLayout layout{config.num_layers, config.num_kv_heads,
                         config.head_dim,   limits.block_size,
                         options.kv_dtype,  static_cast<uint32_t>(options.kv_bf16_layers.size())};
+  KVS_RETURN_IF_ERROR(backend.CheckSupport(layout, config.num_heads));
   // The small and the likely to fail first: reading weights takes longest.
   auto kv_cache = KvCache::Make(layout, options.num_blocks, options.kv_bf16_layers, backend);
   if (!kv_cache) return tl::unexpected(kv_cache.error());

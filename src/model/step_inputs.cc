@@ -1,6 +1,7 @@
 #include "model/step_inputs.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "kvserve/check.h"
@@ -42,13 +43,31 @@ Result<StepInputs> StepInputs::Make(const StepLimits& limits, const IdLimits& id
 
 void StepInputs::Fill(const StepPlan& plan, Backend& backend) {
   CheckPlan(plan);
-  num_seqs_ = static_cast<uint32_t>(plan.slices.size());
-  num_tokens_ = plan.num_tokens;
-  num_logits_rows_ = plan.num_logits_rows;
+  ChooseShape(plan, backend);
   words_used_ = 0;
   FillTokens(plan);
   FillSequences(plan);
   backend.CopyToDevice(device_.data(), host_.data(), words_used_ * sizeof(uint32_t));
+}
+
+void StepInputs::ChooseShape(const StepPlan& plan, const Backend& backend) {
+  num_seqs_ = static_cast<uint32_t>(plan.slices.size());
+  num_tokens_ = plan.num_tokens;
+  num_logits_rows_ = plan.num_logits_rows;
+  max_blocks_per_seq_ = 0;
+  for (const ScheduledSlice& slice : plan.slices) {
+    max_blocks_per_seq_ =
+        std::max(max_blocks_per_seq_, BlocksFor(SeqLen(slice), limits_.block_size));
+  }
+  is_decode_ = num_tokens_ == num_seqs_ && num_logits_rows_ == num_seqs_;
+  const uint32_t padded = is_decode_ ? backend.PaddedBatch(num_seqs_) : num_seqs_;
+  is_decode_ = is_decode_ && padded <= limits_.max_num_batched_tokens;
+  if (!is_decode_) return;
+  KVS_CHECK_OP(padded, >=, num_seqs_);
+  KVS_CHECK_OP(padded, <=, limits_.max_num_seqs);
+  num_seqs_ = num_tokens_ = num_logits_rows_ = padded;
+  // Few row lengths, so that few keys exist.
+  max_blocks_per_seq_ = std::min(std::bit_ceil(max_blocks_per_seq_), limits_.MaxBlocksPerSeq());
 }
 
 void StepInputs::CheckPlan(const StepPlan& plan) const {
@@ -114,27 +133,32 @@ void StepInputs::FillTokens(const StepPlan& plan) {
     }
     for (uint32_t i = slice.num_logits_rows; i > 0; --i) logits_rows[logits_row++] = row - i;
   }
+  for (; row < num_tokens_; ++row) {  // padding
+    token_ids[row] = 0;
+    positions[row] = 0;
+    slots[row] = SlotOf(kNullBlock, 0, limits_.block_size).value;
+    logits_rows[row] = row;
+  }
 }
 
 void StepInputs::FillSequences(const StepPlan& plan) {
-  max_blocks_per_seq_ = 0;
-  for (const ScheduledSlice& slice : plan.slices) {
-    max_blocks_per_seq_ =
-        std::max(max_blocks_per_seq_, BlocksFor(SeqLen(slice), limits_.block_size));
-  }
   const auto query_start_loc = Place(num_seqs_ + size_t{1}, &query_start_loc_);
   const auto seq_lens = Place(num_seqs_, &seq_lens_);
   const auto tables = Place(size_t{num_seqs_} * max_blocks_per_seq_, &block_tables_);
   query_start_loc[0] = 0;
   for (uint32_t seq = 0; seq < num_seqs_; ++seq) {
+    const auto table = tables.subspan(size_t{seq} * max_blocks_per_seq_, max_blocks_per_seq_);
+    std::fill(table.begin(), table.end(), kNullBlock.value);
+    if (seq >= plan.slices.size()) {  // padding: one token, which sees itself in the null block
+      query_start_loc[seq + 1] = query_start_loc[seq] + 1;
+      seq_lens[seq] = 1;
+      continue;
+    }
     const ScheduledSlice& slice = plan.slices[seq];
     query_start_loc[seq + 1] = query_start_loc[seq] + static_cast<uint32_t>(slice.token_ids.size());
     seq_lens[seq] = SeqLen(slice);
     const uint32_t num_blocks = BlocksFor(SeqLen(slice), limits_.block_size);
-    const auto table = tables.subspan(size_t{seq} * max_blocks_per_seq_, max_blocks_per_seq_);
-    for (uint32_t i = 0; i < max_blocks_per_seq_; ++i) {
-      table[i] = (i < num_blocks ? slice.block_table[i] : kNullBlock).value;
-    }
+    for (uint32_t i = 0; i < num_blocks; ++i) table[i] = slice.block_table[i].value;
   }
 }
 

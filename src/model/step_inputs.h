@@ -29,11 +29,19 @@ class StepInputs {
   // to this plan until the next call.
   void Fill(const StepPlan& plan, Backend& backend);
 
+  // Of a step in which every sequence has one token and wants its logits, as many rows stand here
+  // as Backend::PaddedBatch says: the ones too many are token 0 in the null block, which see
+  // themselves alone.
   uint32_t num_seqs() const { return num_seqs_; }
   uint32_t num_tokens() const { return num_tokens_; }
   uint32_t num_logits_rows() const { return num_logits_rows_; }
-  // Row length of block_tables: the longest table of this step.
+  // Row length of block_tables: the longest table of this step, or a little more.
   uint32_t max_blocks_per_seq() const { return max_blocks_per_seq_; }
+  // Equal for steps whose counts and pointers here are equal, so that their launches are too; 0 for
+  // a step that is no such decode step.
+  uint64_t record_key() const {
+    return is_decode_ ? uint64_t{num_seqs_} << 32 | max_blocks_per_seq_ : 0;
+  }
 
   const TokenId* token_ids() const { return Device<TokenId>(token_ids_); }      // [num_tokens]
   const uint32_t* positions() const { return Device<uint32_t>(positions_); }    // [num_tokens]
@@ -56,6 +64,7 @@ class StepInputs {
   uint32_t NumBlocksBefore(uint32_t position) const;
   // Places an array of `count` words after those placed before, at a multiple of 64 bytes.
   std::span<uint32_t> Place(size_t count, size_t* offset);
+  void ChooseShape(const StepPlan& plan, const Backend& backend);
   void FillTokens(const StepPlan& plan);
   void FillSequences(const StepPlan& plan);
 
@@ -70,6 +79,7 @@ class StepInputs {
   DeviceBuffer device_;
   size_t words_used_ = 0;
 
+  bool is_decode_ = false;
   uint32_t num_seqs_ = 0;
   uint32_t num_tokens_ = 0;
   uint32_t num_logits_rows_ = 0;

@@ -48,8 +48,12 @@ class ModelRunner {
 
   ModelRunner(const ModelConfig& config, const ModelLoadOptions& options,
               const std::string& instruction_set = "auto")
-      : options_(options),
-        backend_(*MakeCpuBackend({.num_threads = 2, .instruction_set = instruction_set})) {
+      : ModelRunner(config, options,
+                    *MakeCpuBackend({.num_threads = 2, .instruction_set = instruction_set})) {}
+
+  ModelRunner(const ModelConfig& config, const ModelLoadOptions& options,
+              std::unique_ptr<Backend> backend)
+      : options_(options), backend_(std::move(backend)) {
     auto model = Model::Load(config, options, *backend_);
     if (model) {
       model_ = std::move(*model);
