@@ -6,6 +6,7 @@
 #include <bit>
 #include <functional>
 #include <optional>
+#include <span>
 #include <unordered_set>
 
 #include "kvserve/check.h"
@@ -151,17 +152,11 @@ void Bpe::SplitIntoBytes(std::string_view piece, std::vector<Symbol>& symbols) c
   }
 }
 
-void Bpe::EncodeCharacters(std::string_view piece, Scratch& scratch,
-                           std::vector<TokenId>& out) const {
-  std::vector<Symbol>& symbols = scratch.symbols;
+void Bpe::SplitIntoCharacters(std::string_view piece, std::vector<Symbol>& symbols) const {
   bool after_unknown = false;
-  size_t last_class = kClassOfOthers;
   for (size_t i = 0; i < piece.size();) {
     const std::string_view character = piece.substr(i, CodePointAt(piece, i).num_bytes);
     i += character.size();
-    const size_t this_class = ClassOf(character);
-    if (!symbols.empty() && !joins_[last_class][this_class]) Join(scratch, out);
-    last_class = this_class;
     const TokenId token = TokenOfCharacter(character);
     const bool unknown = token == kNoToken && token_of_byte_.empty();
     if (token != kNoToken) {
@@ -173,7 +168,35 @@ void Bpe::EncodeCharacters(std::string_view piece, Scratch& scratch,
     }
     after_unknown = unknown;
   }
+}
+
+size_t Bpe::PartEnd(std::string_view piece) const {
+  // Without bytes to fall back to, characters in a row may become one unknown token.
+  if (byte_level_ || token_of_byte_.empty()) return piece.size();
+  size_t end = CodePointAt(piece, 0).num_bytes;
+  size_t last_class = ClassOf(piece.substr(0, end));
+  while (end < piece.size()) {
+    const std::string_view next = piece.substr(end, CodePointAt(piece, end).num_bytes);
+    const size_t next_class = ClassOf(next);
+    if (!joins_[last_class][next_class]) break;
+    last_class = next_class;
+    end += next.size();
+  }
+  return end;
+}
+
+void Bpe::EncodePart(std::string_view part, Scratch& scratch, std::vector<TokenId>& out) const {
+  if (scratch.known.Find(part, out)) return;
+  const size_t before = out.size();
+  scratch.symbols.clear();
+  scratch.symbols.reserve(part.size());
+  if (byte_level_) {
+    SplitIntoBytes(part, scratch.symbols);
+  } else {
+    SplitIntoCharacters(part, scratch.symbols);
+  }
   Join(scratch, out);
+  scratch.known.Put(part, std::span(out).subspan(before));
 }
 
 void Bpe::Join(Scratch& scratch, std::vector<TokenId>& out) const {
@@ -182,7 +205,6 @@ void Bpe::Join(Scratch& scratch, std::vector<TokenId>& out) const {
   } else {
     JoinMany(scratch, out);
   }
-  scratch.symbols.clear();
 }
 
 void Bpe::JoinFew(const std::vector<Symbol>& symbols, std::vector<TokenId>& out) const {
@@ -264,11 +286,11 @@ void Bpe::Encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>&
     if (whole != kNoToken) return out.push_back(whole);
   }
   KVS_CHECK_OP(piece.size(), <, size_t{INT32_MAX});
-  scratch.symbols.clear();
-  if (!byte_level_) return EncodeCharacters(piece, scratch, out);
-  scratch.symbols.reserve(piece.size());
-  SplitIntoBytes(piece, scratch.symbols);
-  Join(scratch, out);
+  while (!piece.empty()) {
+    const size_t end = PartEnd(piece);
+    EncodePart(piece.substr(0, end), scratch, out);
+    piece.remove_prefix(end);
+  }
 }
 
 }  // namespace kvs

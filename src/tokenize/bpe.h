@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kvserve/ids.h"
+#include "tokenize/piece_cache.h"
 #include "tokenize/tokenizer_spec.h"
 
 namespace kvs {
@@ -25,6 +26,7 @@ class Bpe {
   struct Scratch {
     std::vector<Symbol> symbols;
     std::vector<uint64_t> heap;  // rank << 32 | index of the left symbol; the smallest on top
+    PieceCache known;            // of one Bpe alone
   };
 
   // `model` is checked: merges refer to tokens, a byte-level vocabulary has every byte of UTF-8.
@@ -49,9 +51,13 @@ class Bpe {
   void AddByteTokens();
   void NoteJoins(const std::vector<BpeMerge>& merges);
   TokenId TokenOfCharacter(std::string_view character) const;
-  void EncodeCharacters(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
+  // A part is what lies between two boundaries that nothing joins across: a whole piece of a
+  // byte-level vocabulary, or the characters up to PartEnd.
+  size_t PartEnd(std::string_view piece) const;
+  void EncodePart(std::string_view part, Scratch& scratch, std::vector<TokenId>& out) const;
   void SplitIntoBytes(std::string_view piece, std::vector<Symbol>& symbols) const;
-  // Joins what is in scratch.symbols, adds the result to `out` and leaves scratch.symbols empty.
+  void SplitIntoCharacters(std::string_view piece, std::vector<Symbol>& symbols) const;
+  // Joins what is in scratch.symbols and adds the result to `out`.
   void Join(Scratch& scratch, std::vector<TokenId>& out) const;
   // Two ways to the same result: by looking at all pairs before each merge, for pieces that are
   // as short as words are, and with a heap.
