@@ -15,3 +15,6 @@ if(KVS_SANITIZE)
                                                -fno-sanitize-recover=all)
   target_link_options(kvs_options INTERFACE -fsanitize=${KVS_SANITIZE})
 endif()
+if(KVS_FUZZ)  # coverage for the fuzzers' main, which tests/fuzz/coverage links
+  target_compile_options(kvs_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()

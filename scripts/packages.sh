@@ -3,6 +3,7 @@
 #   scripts/packages.sh build        what the daemon is built from
 #   scripts/packages.sh test         and what its tests need
 #   scripts/packages.sh check        and what scripts/check.sh needs
+#   scripts/packages.sh fuzz         and what scripts/fuzz.sh needs
 #   scripts/packages.sh --list SET   prints the names alone
 set -euo pipefail
 
@@ -12,13 +13,15 @@ build=(g++ cmake ninja-build pkg-config curl libcpp-httplib-dev libssl-dev nlohm
 test=("${build[@]}" libgtest-dev libgmock-dev libbenchmark-dev python3 python3-venv openssl
   universal-ctags mandoc)
 check=("${test[@]}" git clang-format-14 clang-tidy-14)
+fuzz=("${build[@]}" clang-14 libclang-rt-14-dev)
 
 names() {
   case "$1" in
     build) printf '%s\n' "${build[@]}" ;;
     test) printf '%s\n' "${test[@]}" ;;
     check) printf '%s\n' "${check[@]}" ;;
-    *) echo "packages.sh: expected build, test or check, got '$1'" >&2; exit 2 ;;
+    fuzz) printf '%s\n' "${fuzz[@]}" ;;
+    *) echo "packages.sh: expected build, test, check or fuzz, got '$1'" >&2; exit 2 ;;
   esac
 }
 

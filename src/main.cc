@@ -6,7 +6,9 @@
 
 #include "client/client.h"
 #include "config/config.h"
+#include "config/environment.h"
 #include "device/open_backend.h"
+#include "hub/model_source.h"
 #include "kvserve/backend.h"
 #include "model/model.h"
 #include "quality/quality.h"
@@ -25,9 +27,10 @@ int Print(const std::string& text) {
 }
 
 int Plan(const kvs::PlanCommand& command) {
-  const auto directory = kvs::FindModelDir(command.model);
-  if (!directory) return Fail(directory.error());
-  const auto config = kvs::ReadModelConfig(*directory);
+  const auto source = kvs::ModelSource::Open(command.model, command.revision,
+                                             kvs::ModelFiles::kConfig, kvs::ProcessEnvironment());
+  if (!source) return Fail(source.error());
+  const auto config = kvs::ReadModelConfig(source->dir());
   if (!config) return Fail(config.error());
   const auto report = kvs::RunPlan(command, *config);
   return report ? Print(*report) : Fail(report.error());
@@ -37,9 +40,10 @@ int Plan(const kvs::PlanCommand& command) {
 template <class Command>
 int Measure(const Command& command,
             kvs::Result<std::string> (*run)(const Command&, kvs::Backend&)) {
-  const auto directory = kvs::FindModelDir(command.model);
-  if (!directory) return Fail(directory.error());
-  const auto config = kvs::ReadModelConfig(*directory);
+  const auto source = kvs::ModelSource::Open(command.model, "", kvs::ModelFiles::kConfig,
+                                             kvs::ProcessEnvironment());
+  if (!source) return Fail(source.error());
+  const auto config = kvs::ReadModelConfig(source->dir());
   if (!config) return Fail(config.error());
   const auto backend = kvs::OpenBackend(
       {.device = command.device, .dtype = config->checkpoint_dtype, .cache_dir = {}});

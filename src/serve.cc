@@ -16,10 +16,12 @@
 #include "base/metrics.h"
 #include "base/progress.h"
 #include "config/config.h"
+#include "config/environment.h"
 #include "device/open_backend.h"
 #include "engine/engine.h"
 #include "http/chat_settings.h"
 #include "http/server.h"
+#include "hub/model_source.h"
 #include "kvserve/backend.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
@@ -164,9 +166,11 @@ void DrainOnSignal(uint32_t timeout_s, ShutdownSignals& signals, HttpServer& htt
 
 // Everything that exists only once the options are known.
 Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServer& http) {
-  const auto model_dir = FindModelDir(asked.model.model);
-  if (!model_dir) return tl::unexpected(model_dir.error());
-  const auto config = ReadModelConfig(*model_dir);
+  auto source = ModelSource::Open(asked.model.model, asked.model.revision, ModelFiles::kDescription,
+                                  ProcessEnvironment());
+  if (!source) return tl::unexpected(source.error());
+  if (!source->Describe().empty()) LOG_INFO("model: {}", source->Describe());
+  const auto config = ReadModelConfig(source->dir());
   if (!config) return tl::unexpected(config.error());
   const auto backend = OpenBackend({.device = asked.device,
                                     .dtype = asked.model.dtype.value_or(config->checkpoint_dtype),
@@ -174,15 +178,16 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
   if (!backend) return tl::unexpected(backend.error());
   LOG_INFO("device: {}", (*backend)->Describe());
   const auto options =
-      ResolveOptions(asked, *model_dir, *config, BudgetOf(asked, *config, **backend));
+      ResolveOptions(asked, source->dir(), *config, BudgetOf(asked, *config, **backend));
   if (!options) return tl::unexpected(options.error());
   LOG_INFO("kvserve {} resolved configuration: {}", KVS_VERSION, options->Summary());
   LogPool(*options);
 
-  const auto tokenizer = Tokenizer::Load(*model_dir);
+  const auto tokenizer = Tokenizer::Load(source->dir());
   if (!tokenizer) return tl::unexpected(tokenizer.error());
-  auto chat = ChatSettingsOf(asked.chat, *model_dir);
+  auto chat = ChatSettingsOf(asked.chat, source->dir());
   if (!chat) return tl::unexpected(chat.error());
+  if (options->load_format != LoadFormat::kDummy) KVS_RETURN_IF_ERROR(source->FetchWeights());
   const auto started = std::chrono::steady_clock::now();
   const auto model = LoadModel(*options, *config, **backend);
   if (!model) return tl::unexpected(model.error());

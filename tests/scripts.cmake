@@ -30,7 +30,15 @@ function(kvs_e2e_test name)
                        ENVIRONMENT "${kvs_e2e_environment}")
 endfunction()
 
-foreach(group IN ITEMS reuse matrix pressure streams api access process)
+foreach(group IN ITEMS reuse matrix pressure streams api access process hub)
   kvs_e2e_test(${group} -m pytest -q -p no:cacheprovider test_${group}.py)
 endforeach()
 kvs_e2e_test(soak soak.py --minutes 1)
+
+# Parity does not depend on the sanitizers, and the other side would have no part in them.
+if(NOT KVS_SANITIZE)
+  add_test(NAME e2e.tokenizer_parity
+           COMMAND ${KVS_E2E_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/parity/tokenizer_parity.py
+                   --probe $<TARGET_FILE:tokenizer_probe> --vocab 8000)
+  set_tests_properties(e2e.tokenizer_parity PROPERTIES TIMEOUT 900 RUN_SERIAL TRUE LABELS e2e)
+endif()

@@ -24,12 +24,23 @@ enum class KvScaleFit : uint8_t {
 enum class LogFormat : uint8_t { kAuto, kText, kJson };  // auto: text on a terminal, else JSON
 
 struct ModelOptions {
-  std::string model;                            // directory; empty = the bundled model
+  std::string model;                            // directory or Hub id; empty = the bundled model
+  std::string revision;                         // of a Hub id: branch, tag or commit; empty = main
   std::vector<std::string> served_model_names;  // default: the model as given
   std::optional<DType> dtype;                   // auto: the checkpoint's
   LoadFormat load_format = LoadFormat::kAuto;
   std::optional<uint32_t> max_model_len;  // tokens; auto: the model's, cut to what the pool holds
   uint64_t seed = 0;                      // of dummy weights and of unseeded requests' draws
+};
+
+// Where Hugging Face's tools keep models, and how to fetch one. No flags: the variables HF_HOME,
+// HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN and HF_TOKEN_PATH say it to all of them
+// alike.
+struct HubOptions {
+  std::string cache_dir;
+  std::string endpoint = "https://huggingface.co";  // without a slash at the end
+  std::string token;                                // empty: anonymous
+  bool offline = false;
 };
 
 struct CacheOptions {

@@ -15,6 +15,7 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
+  bool on_terminal() const { return on_terminal_; }
   // Redraws at most ten times a second, and at the end.
   void Update(uint64_t done, uint64_t total);
 

@@ -7,8 +7,8 @@
 #include <variant>
 #include <vector>
 
-#include "client/http_client.h"
 #include "kvserve/status.h"
+#include "net/http_client.h"
 
 namespace kvs {
 

@@ -84,9 +84,14 @@ std::vector<Flag<PlanCommand>> PlanFlags() {
   const FlagGroup group = FlagGroup::kKvCache;
   std::vector<Flag<C>> table;
   table.push_back(
-      TextFlag<C>({"model", FlagGroup::kModel, "DIR",
-                   "Model directory or config.json; the bundled model when none is named", kCommon},
-                  At(&C::model), IsNotEmpty, "a model directory"));
+      TextFlag<C>({"model", FlagGroup::kModel, "MODEL",
+                   "Model directory, config.json, or org/name on the Hugging Face Hub; the bundled "
+                   "model when none is named",
+                   kCommon},
+                  At(&C::model), IsNotEmpty, "a model directory or org/name"));
+  table.push_back(TextFlag<C>({"revision", FlagGroup::kModel, "REVISION",
+                               "Branch, tag or commit of a model on the Hub; main when none"},
+                              At(&C::revision), IsRevision, kRevisionAllowed));
   table.push_back(
       BytesFlag<C>({"memory", group, "BYTES",
                     "Memory for the KV cache, K/M/G accepted; 1G when not given", kCommon},

@@ -42,14 +42,15 @@ struct BenchCommand {
   bool json = false;
 };
 struct PlanCommand {
-  std::string model;          // directory or config.json
+  std::string model;          // directory, config.json or Hub id
+  std::string revision;       // of a Hub id
   uint64_t memory_bytes = 0;  // for the KV cache
   uint32_t context = 0;       // tokens per sequence; 0 = the model's length
   uint32_t block_size = 16;
   bool json = false;
 };
 struct CalibrateCommand {
-  std::string model;       // directory
+  std::string model;       // directory or Hub id
   std::string dataset;     // file
   std::string output_dir;  // must not exist yet
   uint32_t num_samples = 512;
@@ -124,8 +125,9 @@ struct ResolvedOptions {
 
 // The directory of the model asked for (a directory, or the config.json in it). With none named,
 // the bundled model: beside the executable (../share/kvserve/models/default), else in the source
-// tree it was built from. kNotFound.
-Result<std::filesystem::path> FindModelDir(const std::string& model);
+// tree it was built from. Nullopt: nothing here has that name, and it is one a model on the Hub can
+// have ("org/name"). kNotFound.
+Result<std::optional<std::filesystem::path>> FindModelDir(const std::string& model);
 
 // Logits rows of a step: one for each sequence, and some for prompt logprobs.
 uint32_t MaxLogitsRows(const SchedulerOptions& asked);

@@ -1,8 +1,11 @@
 #include "config/environment.h"
 
 #include <fmt/format.h>
+#include <strings.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <fstream>
 #include <string_view>
 
 #include "config/suggest.h"
@@ -11,6 +14,7 @@ namespace kvs {
 namespace {
 
 constexpr std::string_view kPrefix = "KVSERVE_";
+constexpr size_t kTokenBytesMax = 4096;
 
 std::string VariableOf(const FlagSpec& spec) {
   std::string variable(kPrefix);
@@ -36,6 +40,60 @@ std::vector<std::string> SplitAtCommas(std::string_view text) {
 bool IsFromServiceLink(std::string_view variable, std::string_view value) {
   return value.substr(0, 6) == "tcp://" || variable.find("_SERVICE_") != std::string_view::npos ||
          variable.find("_TCP") != std::string_view::npos;
+}
+
+// The value of `name`; empty when it is not set.
+std::string_view ValueOf(const char* const* environment, std::string_view name) {
+  for (; *environment != nullptr; ++environment) {
+    const std::string_view entry = *environment;
+    if (entry.size() > name.size() && entry[name.size()] == '=' &&
+        entry.substr(0, name.size()) == name) {
+      return entry.substr(name.size() + 1);
+    }
+  }
+  return {};
+}
+
+bool IsTrue(std::string_view value) {
+  return value == "1" || strcasecmp(std::string(value).c_str(), "on") == 0 ||
+         strcasecmp(std::string(value).c_str(), "yes") == 0 ||
+         strcasecmp(std::string(value).c_str(), "true") == 0;
+}
+
+// A path in which "~" stands for `home`.
+std::string Expanded(std::string_view path, std::string_view home) {
+  if (path == "~" || path.substr(0, 2) == "~/") return std::string(home).append(path.substr(1));
+  return std::string(path);
+}
+
+std::string_view Trimmed(std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  const size_t begin = text.find_first_not_of(kBlanks);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kBlanks) + 1 - begin);
+}
+
+// The token goes into a header as it is.
+Result<std::string> CheckedToken(std::string_view text, const std::string& where) {
+  const std::string_view token = Trimmed(text);
+  for (const char c : token) {
+    if (c > 32 && c < 127) continue;
+    return Error(Code::kConfigError,
+                 fmt::format("{}: expected a token of visible ASCII characters without spaces, got "
+                             "{} bytes (not shown)",
+                             where, token.size()));
+  }
+  return std::string(token);
+}
+
+Result<std::string> ReadHubToken(const char* const* environment, const std::string& token_path) {
+  const std::string_view given = ValueOf(environment, "HF_TOKEN");
+  if (!Trimmed(given).empty()) return CheckedToken(given, "HF_TOKEN");
+  std::ifstream file(token_path, std::ios::binary);
+  std::string text(kTokenBytesMax, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(std::max<std::streamsize>(file.gcount(), 0)));
+  return CheckedToken(text, fmt::format("the token file '{}'", token_path));
 }
 
 constexpr std::string_view kServiceLinkHint =
@@ -71,6 +129,30 @@ Result<std::vector<Setting>> ReadEnvironment(const char* const* environment,
                         variable});
   }
   return settings;
+}
+
+Result<HubOptions> ReadHubEnvironment(const char* const* environment) {
+  const auto value = [&](std::string_view name) { return ValueOf(environment, name); };
+  const std::string_view home = value("HOME");
+  const auto path_of = [&](std::string_view name, const std::string& otherwise) {
+    return value(name).empty() ? otherwise : Expanded(value(name), home);
+  };
+  const std::string cache_home = path_of("XDG_CACHE_HOME", std::string(home) + "/.cache");
+  const std::string hf_home = path_of("HF_HOME", cache_home + "/huggingface");
+  HubOptions options;
+  options.cache_dir = path_of("HF_HUB_CACHE", path_of("HUGGINGFACE_HUB_CACHE", hf_home + "/hub"));
+  if (home.empty() && value("HF_HOME").empty() && value("HF_HUB_CACHE").empty()) {
+    return Error(Code::kConfigError,
+                 "HF_HOME: neither HF_HOME nor HOME is set; expected a directory for models");
+  }
+  options.offline = IsTrue(value("HF_HUB_OFFLINE").empty() ? value("TRANSFORMERS_OFFLINE")
+                                                           : value("HF_HUB_OFFLINE"));
+  if (!value("HF_ENDPOINT").empty()) options.endpoint = value("HF_ENDPOINT");
+  while (!options.endpoint.empty() && options.endpoint.back() == '/') options.endpoint.pop_back();
+  auto token = ReadHubToken(environment, path_of("HF_TOKEN_PATH", hf_home + "/token"));
+  if (!token) return tl::unexpected(std::move(token).error());
+  options.token = *std::move(token);
+  return options;
 }
 
 const char* const* ProcessEnvironment() { return environ; }

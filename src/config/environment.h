@@ -1,10 +1,12 @@
-// KVSERVE_* variables. The only reader of the environment.
+// KVSERVE_* variables, and the HF_* ones of Hugging Face's tools. The only reader of the
+// environment.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "config/flag.h"
+#include "kvserve/options.h"
 #include "kvserve/status.h"
 
 namespace kvs {
@@ -13,6 +15,12 @@ namespace kvs {
 // KVSERVE_. Lists are separated by commas. kConfigError for a name the table does not have.
 Result<std::vector<Setting>> ReadEnvironment(const char* const* environment,
                                              const std::vector<FlagSpec>& table);
+
+// What Hugging Face's tools would do in `environment`: HF_HUB_CACHE, else HF_HOME/hub, else
+// XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub; the token from HF_TOKEN, else from
+// the file HF_TOKEN_PATH, else HF_HOME/token. kConfigError names the variable at fault, and never
+// repeats a token.
+Result<HubOptions> ReadHubEnvironment(const char* const* environment);
 
 // This process's variables.
 const char* const* ProcessEnvironment();

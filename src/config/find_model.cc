@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cctype>
 #include <filesystem>
 #include <string>
 
@@ -34,16 +35,28 @@ Result<fs::path> FindBundledModel() {
 }
 
 // "org/name", as models are named on the Hugging Face Hub.
-bool LooksLikeHubId(const std::string& model) {
+bool IsHubId(const std::string& model) {
+  constexpr size_t kPartBytesMax = 96;
   const size_t slash = model.find('/');
-  return slash != std::string::npos && slash > 0 && slash + 1 < model.size() &&
-         model.find('/', slash + 1) == std::string::npos && model[0] != '.' && model[0] != '~';
+  if (slash == std::string::npos || slash == 0 || slash + 1 == model.size()) return false;
+  if (slash > kPartBytesMax || model.size() - slash - 1 > kPartBytesMax) return false;
+  for (size_t i = 0; i < model.size(); ++i) {
+    const auto c = static_cast<unsigned char>(model[i]);
+    const bool begins = i == 0 || i == slash + 1;
+    const bool good = std::isalnum(c) != 0 || c == '_' || (!begins && (c == '-' || c == '.'));
+    if (!good && i != slash) return false;
+  }
+  return model.find("--") == std::string::npos && model.find("..") == std::string::npos;
 }
 
 }  // namespace
 
-Result<fs::path> FindModelDir(const std::string& model) {
-  if (model.empty()) return FindBundledModel();
+Result<std::optional<fs::path>> FindModelDir(const std::string& model) {
+  if (model.empty()) {
+    auto bundled = FindBundledModel();
+    if (!bundled) return tl::unexpected(std::move(bundled).error());
+    return *std::move(bundled);
+  }
   std::error_code error;
   if (IsModelDir(model)) return fs::path(model);
   if (const fs::path file = model; file.filename() == "config.json" && fs::exists(file, error)) {
@@ -61,17 +74,11 @@ Result<fs::path> FindModelDir(const std::string& model) {
                  fmt::format("--model: expected a model directory, got the file '{}'", model),
                  "--model");
   }
-  if (LooksLikeHubId(model)) {
-    return Error(Code::kNotFound,
-                 fmt::format("--model: there is no directory '{}', and this version does not "
-                             "download from the Hugging Face Hub; download the model and pass its "
-                             "directory",
-                             model),
-                 "--model");
-  }
+  if (IsHubId(model)) return std::nullopt;
   return Error(Code::kNotFound,
-               fmt::format("--model: there is no directory '{}'; expected a model directory, or "
-                           "nothing for the bundled model",
+               fmt::format("--model: there is no directory '{}'; expected a model directory, a "
+                           "model on the Hugging Face Hub (org/name), or nothing for the bundled "
+                           "model",
                            model),
                "--model");
 }

@@ -22,8 +22,14 @@ bool IsApiKey(const std::string& text) {
 void AddModelFlags(Table& table) {
   const FlagGroup group = FlagGroup::kModel;
   table.push_back(TextFlag<S>(
-      {"model", group, "DIR", "Model directory; the bundled model when none is named", kCommon},
-      At(&S::model, &ModelOptions::model), IsNotEmpty, "a model directory"));
+      {"model", group, "MODEL",
+       "Model directory, or org/name on the Hugging Face Hub; the bundled model when none is named",
+       kCommon},
+      At(&S::model, &ModelOptions::model), IsNotEmpty, "a model directory or org/name"));
+  table.push_back(TextFlag<S>({"revision", group, "REVISION",
+                               "Branch, tag or commit of a model on the Hub; main when none"},
+                              At(&S::model, &ModelOptions::revision), IsRevision,
+                              kRevisionAllowed));
   table.push_back(ListFlag<S>({"served-model-name", group, "NAME",
                                "Name clients use; several may be given, the first is answered with",
                                kCommon, FlagKind::kSeveral},

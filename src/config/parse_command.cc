@@ -24,8 +24,9 @@ constexpr std::string_view kServeUsage =
        kvserve eval [MODEL] [flags]      what a KV cache type costs in quality, layer by layer
        kvserve [COMMAND] --help          --help-all lists every flag; --version
 
-MODEL is a directory; without one the bundled model is served. Each flag --some-name is also the
-variable KVSERVE_SOME_NAME and the key some_name of the --config file. Defaults in [ ].
+MODEL is a directory, or org/name on the Hugging Face Hub; without one the bundled model is served.
+Each flag --some-name is also the variable KVSERVE_SOME_NAME and the key some_name of the --config
+file. Defaults in [ ].
 
 )";
 constexpr std::string_view kCheckCacheUsage =

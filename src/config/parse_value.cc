@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 
@@ -68,6 +70,17 @@ Result<double> ParseReal(std::string_view text, double min, double max) {
     return number;
   }
   return ExpectedError(fmt::format("a number from {} to {}", min, max), text);
+}
+
+bool IsRevision(const std::string& text) {
+  constexpr size_t kBytesMax = 200;
+  const auto is_good = [](unsigned char c) {
+    return std::isalnum(c) != 0 || std::string_view("._-/").find(c) != std::string_view::npos;
+  };
+  return !text.empty() && text.size() <= kBytesMax &&
+         std::all_of(text.begin(), text.end(), is_good) && text.find("..") == std::string::npos &&
+         text.find("//") == std::string::npos && text.front() != '/' && text.back() != '/' &&
+         text.front() != '.' && text.front() != '-';
 }
 
 }  // namespace kvs

@@ -40,4 +40,9 @@ Result<T> ParseChoice(std::string_view text, const std::vector<Choice<T>>& choic
   return ExpectedError("one of " + names, text);
 }
 
+// Whether `text` can name a revision on the Hub; it becomes a part of paths and URLs.
+bool IsRevision(const std::string& text);
+inline constexpr char kRevisionAllowed[] =
+    "a branch, tag or commit: letters, digits and . _ - /, without '..' and without '/' at an end";
+
 }  // namespace kvs

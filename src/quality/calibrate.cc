@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -10,6 +11,8 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "config/environment.h"
+#include "hub/model_source.h"
 #include "model/kv_cache.h"
 #include "model/kv_calibration.h"
 #include "model/kv_scale_artifact.h"
@@ -139,22 +142,25 @@ CalibrationState Resume(const fs::path& state_path, std::string job, const KvLay
 }  // namespace
 
 Result<std::string> RunCalibrate(const CalibrateCommand& command, Backend& backend) {
-  const auto model_dir = FindModelDir(command.model);
-  if (!model_dir) return tl::unexpected(model_dir.error());
-  KVS_RETURN_IF_ERROR(CheckArtifact(*model_dir, command.output_dir));
-  const auto config = ReadModelConfig(*model_dir);
+  auto source =
+      ModelSource::Open(command.model, "", ModelFiles::kDescription, ProcessEnvironment());
+  if (!source) return tl::unexpected(source.error());
+  KVS_RETURN_IF_ERROR(source->FetchWeights());
+  const std::filesystem::path& model_dir = source->dir();
+  KVS_RETURN_IF_ERROR(CheckArtifact(model_dir, command.output_dir));
+  const auto config = ReadModelConfig(model_dir);
   if (!config) return tl::unexpected(config.error());
   const uint32_t max_seq_len = std::min(command.max_seq_len, config->max_position_embeddings);
   const uint32_t step_tokens = std::max(command.max_num_batched_tokens, max_seq_len);
-  const auto maker = SampleMaker::Load(*model_dir);
+  const auto maker = SampleMaker::Load(model_dir);
   if (!maker) return tl::unexpected(maker.error());
   auto samples = maker->Make(command.dataset, command.num_samples, max_seq_len);
   if (!samples) return tl::unexpected(samples.error());
-  const auto model = LoadModel(*model_dir, *config, step_tokens, max_seq_len, backend);
+  const auto model = LoadModel(model_dir, *config, step_tokens, max_seq_len, backend);
   if (!model) return tl::unexpected(model.error());
 
   fs::path state_path = PartialDirOf(command.output_dir).replace_extension(".progress");
-  CalibrationState state = Resume(state_path, JobOf(command, *model_dir), (*model)->kv_layout());
+  CalibrationState state = Resume(state_path, JobOf(command, model_dir), (*model)->kv_layout());
   CalibrateReport report;
   const uint64_t num_tokens_before = state.num_tokens_done;
   const Clock::time_point started = Clock::now();
@@ -168,7 +174,7 @@ Result<std::string> RunCalibrate(const CalibrateCommand& command, Backend& backe
       {.fit = command.observer, .per_head = command.per_head, .percentile = command.percentile});
   if (!fitted) return tl::unexpected(fitted.error());
   report.scales = RoundUpScales(*fitted, config->checkpoint_dtype);
-  KVS_RETURN_IF_ERROR(WriteKvScaleArtifact({.model_dir = *model_dir,
+  KVS_RETURN_IF_ERROR(WriteKvScaleArtifact({.model_dir = model_dir,
                                             .output_dir = command.output_dir,
                                             .layout = (*model)->kv_layout(),
                                             .scales = report.scales,

@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/progress.h"
+#include "config/environment.h"
+#include "hub/model_source.h"
 #include "quality/eval_report.h"
 #include "quality/quality.h"
 #include "quality/samples.h"
@@ -105,13 +108,16 @@ Result<void> WriteFile(const std::string& path, const std::string& content, cons
 }  // namespace
 
 Result<std::string> RunEval(const EvalCommand& command, Backend& backend) {
-  const auto model_dir = FindModelDir(command.model);
-  if (!model_dir) return tl::unexpected(model_dir.error());
-  const auto config = ReadModelConfig(*model_dir);
+  auto source =
+      ModelSource::Open(command.model, "", ModelFiles::kDescription, ProcessEnvironment());
+  if (!source) return tl::unexpected(source.error());
+  KVS_RETURN_IF_ERROR(source->FetchWeights());
+  const std::filesystem::path& model_dir = source->dir();
+  const auto config = ReadModelConfig(model_dir);
   if (!config) return tl::unexpected(config.error());
-  const auto work = MakeWork(command, *model_dir, *config);
+  const auto work = MakeWork(command, model_dir, *config);
   if (!work) return tl::unexpected(work.error());
-  const ModelLoadOptions load = LoadOptionsOf(*model_dir, *config, work->MostTokens());
+  const ModelLoadOptions load = LoadOptionsOf(model_dir, *config, work->MostTokens());
   const auto model = Model::Load(*config, load, backend);
   if (!model) return tl::unexpected(model.error());
   auto variants = MakeVariants(command, load, load.num_blocks, **model, backend);

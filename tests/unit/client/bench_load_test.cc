@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "canned_server.h"
+#include "support/canned_server.h"
 
 namespace kvs {
 namespace {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "canned_server.h"
+#include "support/canned_server.h"
 
 namespace kvs {
 

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "canned_openai.h"
-#include "canned_server.h"
+#include "support/canned_server.h"
 
 namespace kvs {
 namespace {

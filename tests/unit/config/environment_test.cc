@@ -51,5 +51,54 @@ TEST(Environment, KubernetesServiceLinksAreExplained) {
   }
 }
 
+HubOptions HubOf(std::vector<const char*> environment) {
+  environment.push_back(nullptr);
+  const auto options = ReadHubEnvironment(environment.data());
+  EXPECT_TRUE(options) << options.error().message();
+  return options.value_or(HubOptions{});
+}
+
+TEST(HubEnvironment, TheCacheIsWhereItsOtherUsersLook) {
+  EXPECT_EQ(HubOf({"HOME=/home/me"}).cache_dir, "/home/me/.cache/huggingface/hub");
+  EXPECT_EQ(HubOf({"HOME=/home/me", "XDG_CACHE_HOME=/x"}).cache_dir, "/x/huggingface/hub");
+  EXPECT_EQ(HubOf({"HOME=/home/me", "XDG_CACHE_HOME=/x", "HF_HOME=~/hf"}).cache_dir,
+            "/home/me/hf/hub");
+  EXPECT_EQ(HubOf({"HF_HOME=/hf", "HUGGINGFACE_HUB_CACHE=/old"}).cache_dir, "/old");
+  EXPECT_EQ(HubOf({"HF_HOME=/hf", "HUGGINGFACE_HUB_CACHE=/old", "HF_HUB_CACHE=/c"}).cache_dir,
+            "/c");
+  const char* nothing[] = {nullptr};
+  const auto without_home = ReadHubEnvironment(nothing);
+  ASSERT_FALSE(without_home);
+  EXPECT_EQ(without_home.error().code(), Code::kConfigError);
+}
+
+TEST(HubEnvironment, EndpointAndOffline) {
+  EXPECT_EQ(HubOf({"HF_HOME=/h"}).endpoint, "https://huggingface.co");
+  EXPECT_EQ(HubOf({"HF_HOME=/h", "HF_ENDPOINT=http://mirror:80//"}).endpoint, "http://mirror:80");
+  EXPECT_FALSE(HubOf({"HF_HOME=/h"}).offline);
+  for (const char* yes : {"HF_HUB_OFFLINE=1", "HF_HUB_OFFLINE=True", "TRANSFORMERS_OFFLINE=ON"}) {
+    EXPECT_TRUE(HubOf({"HF_HOME=/h", yes}).offline) << yes;
+  }
+  EXPECT_FALSE(HubOf({"HF_HOME=/h", "HF_HUB_OFFLINE=0", "TRANSFORMERS_OFFLINE=1"}).offline);
+}
+
+TEST(HubEnvironment, TheTokenIsTrimmedAndNeverShown) {
+  const TempDir dir;
+  const std::string home = "HF_HOME=" + dir.path().string();
+  EXPECT_EQ(HubOf({home.c_str()}).token, "");
+  dir.Write("token", "hf_file\n");
+  EXPECT_EQ(HubOf({home.c_str()}).token, "hf_file");
+  const std::string other = "HF_TOKEN_PATH=" + dir.Write("other", " hf_other ");
+  EXPECT_EQ(HubOf({home.c_str(), other.c_str()}).token, "hf_other");
+  EXPECT_EQ(HubOf({home.c_str(), "HF_TOKEN=hf_given\r\n"}).token, "hf_given");
+  for (const char* bad : {"HF_TOKEN=two words", "HF_TOKEN=line\nX-Evil: 1"}) {
+    const char* environment[] = {home.c_str(), bad, nullptr};
+    const auto refused = ReadHubEnvironment(environment);
+    ASSERT_FALSE(refused) << bad;
+    EXPECT_EQ(refused.error().message().find("two"), std::string::npos);
+    EXPECT_EQ(refused.error().message().find("Evil"), std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace kvs::test

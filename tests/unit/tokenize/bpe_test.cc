@@ -71,13 +71,18 @@ TEST(Bpe, UnknownCharacters) {
   EXPECT_EQ(Encode(Bpe(model), "xya\u4e2dz"), (Ids{0, 1, 0}));
 }
 
-TEST(Bpe, FallsBackToBytes) {
-  std::vector<std::string> vocab = {"<unk>", "a"};
+// Adds "<0x00>" ... "<0xFF>".
+void AddBytes(std::vector<std::string>& vocab) {
   for (const char* digits = "0123456789ABCDEF"; const char high : std::string(digits)) {
     for (const char low : std::string(digits)) {
       vocab.push_back(std::string("<0x") + high + low + ">");
     }
   }
+}
+
+TEST(Bpe, FallsBackToBytes) {
+  std::vector<std::string> vocab = {"<unk>", "a"};
+  AddBytes(vocab);
   BpeModel model = TextModel(vocab, {});
   model.byte_fallback = true;
   model.unknown = TokenId{0};
@@ -131,6 +136,70 @@ TEST(Bpe, EqualsTheNaiveAlgorithm) {
       ASSERT_EQ(Encode(bpe, piece), NaiveEncode(symbols, model.merges)) << piece;
     }
   }
+}
+
+// Boundaries that no merge crosses, short and long parts, parts seen before: all of them are ways
+// to the result of the plain algorithm over the whole piece.
+TEST(Bpe, PartsAndRepetitionsChangeNothing) {
+  std::mt19937 random(2);
+  const std::vector<std::string> alphabet = {"\u2581", "a", "b", "\u00e9", "\n"};
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::string> vocab = {"\u2581", "a", "b", "\u00e9"};  // "\n" has bytes alone
+    const size_t num_characters = vocab.size();
+    AddBytes(vocab);
+    std::vector<std::string> joinable(vocab.begin(), vocab.begin() + num_characters);
+    // In some vocabularies a byte's token takes part in merges.
+    if (round % 4 == 0) joinable.emplace_back("<0x0A>");
+    std::vector<std::pair<std::string, std::string>> pairs;
+    std::map<std::string, bool> known;
+    for (size_t i = random() % 12; i > 0; --i) {
+      const std::string left = joinable[random() % joinable.size()];
+      const std::string right = joinable[random() % joinable.size()];
+      if (!known.emplace(left + right, true).second) continue;
+      vocab.push_back(left + right);
+      joinable.push_back(left + right);
+      pairs.emplace_back(left, right);
+    }
+    std::shuffle(pairs.begin(), pairs.end(), random);
+    BpeModel model = TextModel(vocab, pairs);
+    model.byte_fallback = true;
+    const Bpe bpe(model);
+    Bpe::Scratch scratch;
+    for (int text = 0; text < 30; ++text) {
+      std::string piece;
+      Ids symbols;
+      for (size_t i = random() % 120; i > 0; --i) {
+        const size_t pick = random() % alphabet.size();
+        piece += alphabet[pick];
+        symbols.push_back(static_cast<uint32_t>(pick < 4 ? pick : num_characters + '\n'));
+      }
+      std::vector<TokenId> tokens;
+      bpe.Encode(piece, scratch, tokens);
+      Ids ids;
+      for (const TokenId token : tokens) ids.push_back(token.value);
+      ASSERT_EQ(ids, NaiveEncode(symbols, model.merges)) << piece;
+    }
+  }
+}
+
+TEST(PieceCache, FindsWhatFitsOnceItIsWarm) {
+  PieceCache cache;
+  std::vector<TokenId> out;
+  const std::vector<TokenId> tokens = {TokenId{7}, TokenId{8}};
+  cache.Put("word", tokens);
+  EXPECT_FALSE(cache.Find("word", out)) << "a short text does not pay for the table";
+  for (int i = 0; i < 200; ++i) cache.Put("word", tokens);
+  EXPECT_TRUE(cache.Find("word", out));
+  EXPECT_EQ(out, tokens);
+  EXPECT_FALSE(cache.Find("words", out));
+  EXPECT_FALSE(cache.Find("", out));
+  EXPECT_FALSE(cache.Find(std::string_view("word\0", 5), out)) << "zeros count";
+  const std::string long_piece(16, 'a');
+  cache.Put(long_piece, tokens);
+  EXPECT_FALSE(cache.Find(long_piece, out));
+  cache.Put("many", std::vector<TokenId>(8));
+  EXPECT_FALSE(cache.Find("many", out));
+  EXPECT_EQ(out, tokens) << "a miss adds nothing";
 }
 
 TEST(Bpe, ByteLevelUnitsAreBytes) {

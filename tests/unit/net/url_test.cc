@@ -1,4 +1,4 @@
-#include "client/url.h"
+#include "net/url.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -70,6 +70,29 @@ TEST(Url, SaysWhatIsWrong) {
     EXPECT_THAT(url.error().message(), HasSubstr(wrong)) << text;
     EXPECT_THAT(url.error().message(), HasSubstr("expected http://HOST:PORT")) << text;
   }
+}
+
+TEST(ParseAddress, KeepsPathAndQueryAsTheyAre) {
+  const auto address = ParseAddress("https://cdn.example:444/a/v1?x=a+b%2F#fragment");
+  ASSERT_TRUE(address) << address.error().message();
+  EXPECT_EQ(address->server.ToString(), "https://cdn.example:444");
+  EXPECT_EQ(address->target, "/a/v1?x=a+b%2F");
+  EXPECT_EQ(ParseAddress("http://h")->target, "/");
+  EXPECT_EQ(ParseAddress("http://h?x")->target, "/?x");
+  EXPECT_EQ(ParseAddress("http://[::1]:8/x")->server.host, "::1");
+}
+
+TEST(ParseAddress, RefusesWhatIsNone) {
+  for (const char* text : {"", "/x", "ftp://h/x", "http://", "http://u@h/", "http://h/a b",
+                           "http://h/a\r\nX: 1", "http://h:0/"}) {
+    EXPECT_FALSE(ParseAddress(text)) << text;
+  }
+}
+
+TEST(PercentEncode, LeavesWhatIsPlain) {
+  EXPECT_EQ(PercentEncode("aZ0-._~"), "aZ0-._~");
+  EXPECT_EQ(PercentEncode("refs/pr/1 +%"), "refs%2Fpr%2F1%20%2B%25");
+  EXPECT_EQ(PercentEncode("a/b", "/"), "a/b");
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
-#include "client/http_client.h"
+#include "net/http_client.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "canned_server.h"
+#include "support/canned_server.h"
 
 namespace kvs {
 namespace {

@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-#include "client/url.h"
 #include "kvserve/status.h"
+#include "net/url.h"
 
 namespace kvs {
 

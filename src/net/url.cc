@@ -1,7 +1,8 @@
-#include "client/url.h"
+#include "net/url.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 namespace kvs {
@@ -80,6 +81,36 @@ Result<Url> ParseUrl(std::string_view text) {
   if (root.size() >= 3 && root.substr(root.size() - 3) == "/v1") root.remove_suffix(3);
   url.root = root;
   return url;
+}
+
+Result<Address> ParseAddress(std::string_view text) {
+  const size_t scheme_end = text.find("://");
+  const size_t authority = scheme_end == std::string_view::npos ? 0 : scheme_end + 3;
+  const size_t authority_end = std::min(text.find_first_of("/?#", authority), text.size());
+  auto server = ParseUrl(text.substr(0, authority_end));
+  if (!server) return tl::unexpected(std::move(server).error());
+  const std::string_view rest = text.substr(authority_end);
+  Address address{*std::move(server), std::string(rest.substr(0, rest.find('#')))};
+  for (const char c : address.target) {
+    if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) return BadUrl(text, "it holds a blank");
+  }
+  if (address.target.empty() || address.target[0] != '/') address.target.insert(0, 1, '/');
+  return address;
+}
+
+std::string PercentEncode(std::string_view text, std::string_view keep) {
+  std::string encoded;
+  for (const char c : text) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       std::string_view("-._~").find(c) != std::string_view::npos ||
+                       keep.find(c) != std::string_view::npos;
+    if (plain) {
+      encoded += c;
+    } else {
+      encoded += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return encoded;
 }
 
 }  // namespace kvs

@@ -1,4 +1,4 @@
-#include "client/http_client.h"
+#include "net/http_client.h"
 
 #include <fmt/format.h>
 #include <httplib.h>
