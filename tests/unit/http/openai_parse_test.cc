@@ -80,7 +80,8 @@ TEST_F(OpenaiParse, GenerationConfigHoldsUnlessTheRequestSays) {
   EXPECT_EQ(said.repetition_penalty, 1.0f);
   EXPECT_EQ(said.top_k, 0);
   EXPECT_EQ(said.max_tokens, 5u);
-  info_.generation = {.top_k = -1};  // off, in some files
+  info_.generation = GenerationDefaults();
+  info_.generation.top_k = -1;  // off, in some files
   EXPECT_EQ(Good(R"({"prompt":"hi"})").requests[0].sampling.top_k, 0);
 }
 
