@@ -87,12 +87,14 @@ EngineOptions EngineOptionsOf(const ResolvedOptions& options, const ModelConfig&
   engine.scheduler.limits = LimitsOf(options);
   engine.scheduler.num_blocks = options.num_blocks;
   engine.scheduler.enable_prefix_caching = options.enable_prefix_caching;
+  engine.scheduler.window = config.Window();
   engine.scheduler.policy = options.policy;
   engine.scheduler.eos_token_ids = config.eos_token_ids;
   engine.scheduler.hash_seed = RandomSeed();
   engine.scheduler.kv_identity = cache.Identity();
   engine.kv_scale_source = ToString(cache.scales().source);
   engine.vocab_size = config.vocab_size;
+  engine.generation = config.generation;
   engine.kv_layout = cache.layout();
   engine.max_num_queued_reqs = options.max_num_queued_reqs;
   return engine;
@@ -139,6 +141,21 @@ ServerContext ContextOf(const ResolvedOptions& options, const Backend& backend,
   return context;
 }
 
+// What requests get that leave these open, where the model says other than OpenAI.
+void LogGenerationDefaults(const GenerationDefaults& defaults) {
+  std::string said;
+  const auto say = [&](const char* name, const auto& value) {
+    if (value) said += fmt::format(" {}={}", name, *value);
+  };
+  say("temperature", defaults.temperature);
+  say("top_p", defaults.top_p);
+  say("top_k", defaults.top_k);
+  say("min_p", defaults.min_p);
+  say("repetition_penalty", defaults.repetition_penalty);
+  say("max_new_tokens", defaults.max_new_tokens);
+  if (!said.empty()) LOG_INFO("generation_config.json: defaults of requests:{}", said);
+}
+
 void LogPool(const ResolvedOptions& options) {
   LOG_INFO("KV cache: {} bytes per token, pool of {} bytes holds {} tokens; BF16 would hold {}",
            options.kv_bytes_per_token, options.kv_pool_bytes, options.kv_pool_tokens,
@@ -182,6 +199,7 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
   if (!options) return tl::unexpected(options.error());
   LOG_INFO("kvserve {} resolved configuration: {}", KVS_VERSION, options->Summary());
   LogPool(*options);
+  LogGenerationDefaults(config->generation);
 
   const auto tokenizer = Tokenizer::Load(source->dir());
   if (!tokenizer) return tl::unexpected(tokenizer.error());

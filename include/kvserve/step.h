@@ -15,7 +15,8 @@ namespace kvs {
 struct ScheduledSlice {
   std::span<const TokenId> token_ids;    // new tokens; never empty
   uint32_t first_position = 0;           // = num_computed_tokens
-  std::span<const BlockId> block_table;  // covers all positions up to the last new one
+  // Covers all positions up to the last new one; the null block where no new token sees any.
+  std::span<const BlockId> block_table;
   // Rows of logits wanted: the last n of the new tokens. 0 for a chunk that does not reach the end
   // of the known tokens; 1 when a token is to be sampled; all for prompt logprobs.
   uint32_t num_logits_rows = 0;

@@ -1,6 +1,7 @@
 #include "blocks/block_manager.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kvserve/check.h"
 
@@ -79,9 +80,14 @@ void BlockManager::CacheFull(const HashChain& chain, std::span<const TokenId> to
 
 void BlockManager::Release(std::vector<BlockId>& table) {
   while (!table.empty()) {
-    pool_.Release(table.back());
+    if (table.back() != kNullBlock) pool_.Release(table.back());
     table.pop_back();
   }
+}
+
+void BlockManager::ReleaseLeading(std::span<BlockId> table, uint32_t begin, uint32_t end) {
+  KVS_CHECK_OP(size_t{end}, <=, table.size());
+  for (uint32_t i = end; i-- > begin;) pool_.Release(std::exchange(table[i], kNullBlock));
 }
 
 BlockKey BlockManager::KeyOf(const HashChain& chain, std::span<const TokenId> tokens,
@@ -96,7 +102,6 @@ void BlockManager::CheckIntegrity(std::span<const std::span<const BlockId>> tabl
   std::vector<uint32_t> ref_counts(size_t{pool_.num_blocks()} + 1, 0);
   for (const auto table : tables) {
     for (const BlockId block : table) {
-      KVS_CHECK(block != kNullBlock);
       KVS_CHECK_OP(block.value, <=, pool_.num_blocks());
       ++ref_counts[block.value];
     }

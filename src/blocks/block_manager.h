@@ -1,5 +1,6 @@
 // BlockManager: block tables over a BlockPool. A table is a std::vector<BlockId> that the caller
-// owns; it lists the blocks of a token list in order and only grows until it is released.
+// owns; it lists the blocks of a token list in order and only grows until it is released. Leading
+// blocks may be given back before: the null block then stands for them.
 //
 // Not thread-safe: owned by the engine thread. Allocates nothing when tables have room.
 #pragma once
@@ -52,6 +53,8 @@ class BlockManager {
                  std::span<const BlockId> table, uint32_t begin, uint32_t end);
   // Gives the blocks back, tail first, so that a prefix outlives its continuations.
   void Release(std::vector<BlockId>& table);
+  // Gives blocks [begin, end) back, in the same order; null blocks take their places.
+  void ReleaseLeading(std::span<BlockId> table, uint32_t begin, uint32_t end);
   // Forgets cached blocks; false, changing nothing, when a block is held.
   bool Reset() { return pool_.Reset(); }
 

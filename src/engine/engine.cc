@@ -31,6 +31,7 @@ EngineInfo MakeInfo(const EngineOptions& options) {
   info.kv_pool_tokens = uint64_t{scheduler.num_blocks} * scheduler.limits.block_size;
   info.enable_prefix_caching = scheduler.enable_prefix_caching;
   info.block_size = scheduler.limits.block_size;
+  info.generation = options.generation;
   return info;
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kvserve/model_config.h"
 #include "kvserve/request.h"
 #include "kvserve/status.h"
 #include "stream/token_channel.h"
@@ -21,6 +22,7 @@ struct EngineInfo {
   uint64_t kv_pool_tokens = 0;  // most tokens one request could ever hold
   bool enable_prefix_caching = false;
   uint32_t block_size = 0;
+  GenerationDefaults generation;
 };
 
 struct ResetResult {

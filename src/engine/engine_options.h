@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kvserve/kv_layout.h"
+#include "kvserve/model_config.h"
 #include "schedule/scheduler.h"
 
 namespace kvs {
@@ -13,6 +14,7 @@ namespace kvs {
 struct EngineOptions {
   SchedulerConfig scheduler;
   uint32_t vocab_size = 0;
+  GenerationDefaults generation;                // what requests get that do not say otherwise
   KvLayout kv_layout{};                         // for metrics only: dtype and bytes
   std::string kv_scale_source = "default_1.0";  // for metrics only: where the scales came from
   // Requests that may wait once no more can run; with free seats, up to max_num_seqs more are

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "base/log.h"
+#include "http/generation_defaults.h"
 
 namespace kvs {
 namespace {
@@ -98,6 +99,7 @@ void ReadModel(JsonReader& reader, const ParseContext& context, std::string& mod
 }
 
 void ReadSampling(JsonReader& reader, const EngineInfo& info, SamplingParams& sampling) {
+  ApplyDefaults(info.generation, sampling);
   reader.Number("temperature", 0, 2, sampling.temperature);
   reader.Number("min_p", 0, 1, sampling.min_p);
   reader.Number("presence_penalty", -2, 2, sampling.presence_penalty);
@@ -109,7 +111,7 @@ void ReadSampling(JsonReader& reader, const EngineInfo& info, SamplingParams& sa
   if (!(sampling.repetition_penalty > 0)) {
     reader.Refuse("repetition_penalty", "must be a number above 0 and at most 10");
   }
-  int64_t top_k = 0;
+  int64_t top_k = sampling.top_k;
   reader.Integer("top_k", -1, INT32_MAX, top_k);
   sampling.top_k = static_cast<int32_t>(std::max<int64_t>(top_k, 0));  // -1 is vLLM's "off"
   reader.Bool("ignore_eos", sampling.ignore_eos);
@@ -183,8 +185,8 @@ ApiResult<void> MakeRequests(const ParseContext& context, const Extras& extras,
   for (const Prompt& prompt : call.prompts) {
     const auto checked = CheckedMaxTokens(context.info, prompt.tokens.size(), max_tokens, length);
     if (!checked) return tl::unexpected(checked.error());
-    sampling.max_tokens = *checked;
-    sampling.min_tokens = std::min(sampling.min_tokens, *checked);
+    sampling.max_tokens = CapMaxTokens(context.info.generation, *checked);
+    sampling.min_tokens = std::min(sampling.min_tokens, sampling.max_tokens);
     for (uint32_t choice = 0; choice < call.n; ++choice) {
       Request request;
       request.external_id = call.id;

@@ -8,7 +8,9 @@
 #include <system_error>
 #include <utility>
 
+#include "base/log.h"
 #include "kvserve/float_bits.h"
+#include "model/fp8_weights.h"
 
 namespace kvs {
 namespace {
@@ -126,6 +128,12 @@ Result<void> Checkpoint::OpenShards(const std::filesystem::path& index_path) {
 }
 
 Result<HostMatrix> Checkpoint::Matrix(const std::string& name, uint32_t rows, uint32_t cols) {
+  const auto found = tensors_.find(name);
+  if (found != tensors_.end() && found->second.tensor->dtype_name == "F8_E4M3") {
+    const auto location = Find(name, {rows, cols});
+    if (!location) return tl::unexpected(location.error());
+    return Dequantized(name, *location, rows, cols);
+  }
   auto matrix = Read(name, {rows, cols});
   if (matrix) {
     matrix->rows = rows;
@@ -143,7 +151,38 @@ Result<HostMatrix> Checkpoint::Vector(const std::string& name, uint32_t size) {
   return vector;
 }
 
-Result<HostMatrix> Checkpoint::Read(const std::string& name, const std::vector<uint64_t>& shape) {
+Result<HostMatrix> Checkpoint::Dequantized(const std::string& name, const Location& location,
+                                           uint32_t rows, uint32_t cols) {
+  const std::string base = name.substr(0, name.rfind(".weight"));
+  const std::string scale_name = base + ".weight_scale";
+  const std::string inverse_name = scale_name + "_inv";  // the same, under Qwen's name
+  const std::string& found = tensors_.count(scale_name) != 0 ? scale_name : inverse_name;
+  const auto scale = tensors_.find(found);
+  if (scale == tensors_.end()) {
+    return Error(Code::kDataError,
+                 fmt::format("{}: tensor '{}' is stored as F8_E4M3, but '{}' is missing",
+                             location.file->path(), name, scale_name));
+  }
+  const auto layout = ScaleLayoutOf(scale->second.tensor->shape, rows, cols);
+  if (!layout) {
+    return Error(
+        Code::kDataError,
+        fmt::format("{}: tensor '{}' has shape [{}]; supported for {} rows and {} columns "
+                    "are one scale, one for each row, or one for each {} x {}",
+                    scale->second.file->path(), found, fmt::join(scale->second.tensor->shape, ", "),
+                    rows, cols, kFp8Square, kFp8Square));
+  }
+  const auto scales = Values(found, size_t{rows} * cols);
+  if (!scales) return tl::unexpected(scales.error());
+  used_.insert(base + ".input_scale");  // of activations, which stay as they are
+  const auto* codes = reinterpret_cast<const uint8_t*>(location.file->Data(*location.tensor));
+  dequantized_.push_back(DequantizeFp8({codes, size_t{rows} * cols}, rows, cols, *scales, *layout));
+  ++num_dequantized_;
+  return HostMatrix{dequantized_.back().data(), DType::kF32, rows, cols};
+}
+
+Result<Checkpoint::Location> Checkpoint::Find(const std::string& name,
+                                              const std::vector<uint64_t>& shape) {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     return Error(Code::kDataError,
@@ -156,13 +195,20 @@ Result<HostMatrix> Checkpoint::Read(const std::string& name, const std::vector<u
         fmt::format("{}: tensor '{}' has shape [{}]; config.json asks for [{}]", file->path(), name,
                     fmt::join(tensor->shape, ", "), fmt::join(shape, ", ")));
   }
+  used_.insert(name);
+  handed_out_.push_back(found->second);
+  return found->second;
+}
+
+Result<HostMatrix> Checkpoint::Read(const std::string& name, const std::vector<uint64_t>& shape) {
+  const auto location = Find(name, shape);
+  if (!location) return tl::unexpected(location.error());
+  const auto& [file, tensor] = *location;
   if (!tensor->dtype) {
     return Error(Code::kDataError,
                  fmt::format("{}: tensor '{}' is stored as {}; BF16, F16 and F32 are supported",
                              file->path(), name, tensor->dtype_name));
   }
-  used_.insert(name);
-  handed_out_.push_back(found->second);
   const std::byte* data = file->Data(*tensor);
   if (reinterpret_cast<uintptr_t>(data) % SizeOf(*tensor->dtype) != 0) {
     aligned_copies_.emplace_back(data, data + (tensor->end - tensor->begin));
@@ -171,18 +217,43 @@ Result<HostMatrix> Checkpoint::Read(const std::string& name, const std::vector<u
   return HostMatrix{data, *tensor->dtype, 0, 0};
 }
 
+void Checkpoint::ReadAhead(std::span<const std::string> names) {
+  std::vector<kvs::ReadAhead::Range> ranges;
+  for (const std::string& name : names) {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) continue;
+    const auto& [file, tensor] = found->second;
+    const uint64_t begin = file->FileOffset(*tensor);
+    ranges.push_back({file->fd(), begin, begin + (tensor->end - tensor->begin)});
+  }
+  read_ahead_ = std::make_unique<kvs::ReadAhead>(ranges, kvs::ReadAhead::Options{});
+}
+
 void Checkpoint::Release() {
-  for (const Location& location : handed_out_) location.file->DropPages(*location.tensor);
+  uint64_t bytes = 0;
+  for (const Location& location : handed_out_) {
+    location.file->DropPages(*location.tensor);
+    bytes += location.tensor->end - location.tensor->begin;
+  }
+  if (read_ahead_ != nullptr) read_ahead_->Used(bytes);
   handed_out_.clear();
   aligned_copies_.clear();
+  dequantized_.clear();
 }
 
 Result<void> Checkpoint::Finish(bool (*may_be_unused)(std::string_view name)) {
+  read_ahead_.reset();
   for (const auto& [name, file] : files_) KVS_RETURN_IF_ERROR(file.CheckUnchanged());
   for (const auto& [name, location] : tensors_) {
     if (used_.count(name) != 0 || may_be_unused(name)) continue;
     return Error(Code::kDataError, fmt::format("{}: tensor '{}' has no place in this architecture",
                                                location.file->path(), name.substr(0, 200)));
+  }
+  if (num_dequantized_ > 0) {
+    LOG_INFO(
+        "weights: {} matrices are stored as FP8 and were dequantized, as this device multiplies no "
+        "FP8; activations are not quantized",
+        num_dequantized_);
   }
   return {};
 }

@@ -7,11 +7,13 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_set>
 #include <vector>
 
+#include "model/read_ahead.h"
 #include "model/safetensors.h"
 #include "model/weight_source.h"
 
@@ -22,8 +24,10 @@ class Checkpoint : public WeightSource {
   // kNotFound when there are no weight files or a shard is missing; kDataError for a damaged one.
   static Result<std::unique_ptr<Checkpoint>> Open(const std::filesystem::path& model_dir);
 
+  // A matrix stored as FP8 is handed out dequantized, as float32.
   Result<HostMatrix> Matrix(const std::string& name, uint32_t rows, uint32_t cols) override;
   Result<HostMatrix> Vector(const std::string& name, uint32_t size) override;
+  void ReadAhead(std::span<const std::string> names) override;
   void Release() override;
   Result<void> Finish(bool (*may_be_unused)(std::string_view name)) override;
 
@@ -45,6 +49,10 @@ class Checkpoint : public WeightSource {
   explicit Checkpoint(std::filesystem::path model_dir) : model_dir_(std::move(model_dir)) {}
   Result<const SafetensorsFile*> OpenFile(const std::string& name);
   Result<void> OpenShards(const std::filesystem::path& index_path);
+  // Checks that the tensor is there in this shape, and marks it as used.
+  Result<Location> Find(const std::string& name, const std::vector<uint64_t>& shape);
+  Result<HostMatrix> Dequantized(const std::string& name, const Location& location, uint32_t rows,
+                                 uint32_t cols);
   Result<HostMatrix> Read(const std::string& name, const std::vector<uint64_t>& shape);
 
   std::filesystem::path model_dir_;
@@ -53,6 +61,9 @@ class Checkpoint : public WeightSource {
   std::unordered_set<std::string> used_;
   std::vector<Location> handed_out_;
   std::deque<std::vector<std::byte>> aligned_copies_;  // of tensors that lie at odd addresses
+  std::deque<std::vector<float>> dequantized_;
+  uint32_t num_dequantized_ = 0;                // ever
+  std::unique_ptr<kvs::ReadAhead> read_ahead_;  // goes before the files
 };
 
 }  // namespace kvs

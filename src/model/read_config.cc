@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "model/checkpoint.h"
+#include "model/fp8_weights.h"
 #include "model/json_fields.h"
 #include "model/json_file.h"
 #include "model/kv_scheme.h"
@@ -124,6 +125,7 @@ constexpr const char* kHarmlessFields[] = {"_attn_implementation",
                                            "output_router_logits",
                                            "pad_token_id",
                                            "pretraining_tp",
+                                           "quantization_config",
                                            "resid_pdrop",
                                            "router_aux_loss_coef",
                                            "router_jitter_noise",
@@ -136,10 +138,6 @@ constexpr const char* kHarmlessFields[] = {"_attn_implementation",
 
 void RefuseUnsupported(JsonFields& fields) {
   if (fields.String("hidden_act", "silu") != "silu") fields.Refuse("hidden_act", "supported: silu");
-  const Json* quantization = fields.Find("quantization_config");
-  if (quantization != nullptr && QuantizesMoreThanKv(*quantization)) {
-    fields.Refuse("quantization_config", "only unquantized weights are supported");
-  }
   for (const FixedField& field : kFixedFields) {
     const Json* value = fields.Find(field.key);
     if (value != nullptr && *value != Json::parse(field.only)) {
@@ -232,6 +230,7 @@ Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir) {
   ReadSpecialTokens(fields, config);
   ReadDType(fields, model_dir, config);
   if (fields.error()) return tl::unexpected(*fields.error());
+  KVS_RETURN_IF_ERROR(CheckWeightQuantization(*json, model_dir));
   auto kv_scheme = ReadKvScheme(*json, model_dir);
   if (!kv_scheme) return tl::unexpected(kv_scheme.error());
   config.kv_scheme = *std::move(kv_scheme);

@@ -47,6 +47,9 @@ class SafetensorsFile {
 
   // First byte of the tensor; not aligned.
   const std::byte* Data(const StoredTensor& tensor) const;
+  // Where the tensor's bytes lie in the file of this descriptor.
+  int fd() const { return file_.fd(); }
+  uint64_t FileOffset(const StoredTensor& tensor) const { return data_begin_ + tensor.begin; }
   // Gives the tensor's pages back to the system; reading them again loads them again.
   void DropPages(const StoredTensor& tensor) const;
   Result<void> CheckUnchanged() const { return file_.CheckSizeUnchanged(); }

@@ -122,10 +122,28 @@ void Scheduler::Impl::Advance(Sequence& sequence, uint32_t num_new_tokens) {
   const uint32_t num_prompt_computed =
       std::min(sequence.num_computed_tokens, sequence.num_prompt_tokens);
   state.num_rows_given = std::max(state.num_rows_given, num_prompt_computed);
-  if (!caching()) return;
-  state.chain.Extend(sequence.token_ids);
-  blocks.CacheFull(state.chain, sequence.token_ids, sequence.block_table, begin, end);
-  in_flight.Unmark(sequence, begin, end);
+  if (caching()) {
+    state.chain.Extend(sequence.token_ids);
+    blocks.CacheFull(state.chain, sequence.token_ids, sequence.block_table, begin, end);
+    in_flight.Unmark(sequence, begin, end);
+  }
+  ReleaseUnseen(sequence);
+}
+
+// The last full block stays: its content is what the next one continues.
+uint32_t Scheduler::Impl::NumUnseenBlocks(const Sequence& sequence) const {
+  const uint32_t next = sequence.num_computed_tokens;
+  if (config.window == 0 || next < config.window) return 0;
+  const uint32_t first_seen = next - config.window + 1;
+  return std::min(first_seen / block_size(), std::max(next / block_size(), 1u) - 1);
+}
+
+void Scheduler::Impl::ReleaseUnseen(Sequence& sequence) {
+  uint32_t& num_released = sequence.scheduler_state.num_released;
+  const uint32_t num_unseen = NumUnseenBlocks(sequence);
+  if (num_unseen <= num_released) return;
+  blocks.ReleaseLeading(sequence.block_table, num_released, num_unseen);
+  num_released = num_unseen;
 }
 
 void Scheduler::Impl::AppendSampled(Sequence& sequence, TokenId token) {
@@ -162,6 +180,7 @@ void Scheduler::Impl::StopRunning(Sequence& sequence) {
     state.end_in_flight = 0;
   }
   blocks.Release(sequence.block_table);
+  sequence.scheduler_state.num_released = 0;
 }
 
 bool Scheduler::idle() const { return impl_->waiting.empty() && impl_->running.empty(); }

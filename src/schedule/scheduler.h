@@ -25,6 +25,9 @@ struct SchedulerConfig {
   StepLimits limits;
   uint32_t num_blocks = 0;  // usable blocks; ids 1..num_blocks (0 is the null block)
   bool enable_prefix_caching = false;
+  // Positions that a query sees in any layer, its own included; 0: all up to its own. Blocks that
+  // no later query sees are given back.
+  uint32_t window = 0;
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
   std::vector<TokenId> eos_token_ids;
   uint64_t hash_seed = 0;                   // random per process; roots every block hash

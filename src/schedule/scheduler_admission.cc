@@ -28,6 +28,7 @@ Scheduler::Impl::Admission Scheduler::Impl::TryAdmit(Sequence& sequence) {
   const auto num_hit_blocks = static_cast<uint32_t>(match.blocks.size());
   sequence.num_computed_tokens = num_hit_blocks * block_size();
   state.is_running = true;
+  ReleaseUnseen(sequence);
   if (caching()) in_flight.Mark(sequence, num_hit_blocks);
   if (!state.was_admitted) RecordLookup(sequence, is_full_hit);
   state.was_admitted = true;

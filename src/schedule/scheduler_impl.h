@@ -37,6 +37,9 @@ struct Scheduler::Impl {
 
   // scheduler.cc: Commit and the rest.
   void Advance(Sequence& sequence, uint32_t num_new_tokens);
+  // Gives back the blocks that no later query of the sequence sees.
+  void ReleaseUnseen(Sequence& sequence);
+  uint32_t NumUnseenBlocks(const Sequence& sequence) const;
   void AppendSampled(Sequence& sequence, TokenId token);
   void RetireFinished();
   void StopRunning(Sequence& sequence);

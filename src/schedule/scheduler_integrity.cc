@@ -10,6 +10,7 @@ void Scheduler::Impl::CheckWaiting(const Sequence& sequence) const {
   KVS_CHECK(!sequence.scheduler_state.is_running);
   KVS_CHECK(sequence.finish == FinishReason::kNone);
   KVS_CHECK(sequence.block_table.empty());
+  KVS_CHECK_OP(sequence.scheduler_state.num_released, ==, 0u);
   KVS_CHECK_OP(sequence.num_computed_tokens, ==, 0u);
   KVS_CHECK_OP(sequence.scheduler_state.end_in_flight, ==, 0u);
 }
@@ -22,6 +23,12 @@ void Scheduler::Impl::CheckRunning(const Sequence& sequence) const {
   KVS_CHECK_OP(sequence.block_table.size(), >=,
                size_t{blocks.NumBlocksFor(sequence.num_computed_tokens)});
   KVS_CHECK_OP(sequence.block_table.size(), <=, size_t{blocks.NumBlocksFor(sequence.num_tokens())});
+  // What no later query sees is given back, and nothing else.
+  const uint32_t num_released = sequence.scheduler_state.num_released;
+  KVS_CHECK_OP(num_released, ==, NumUnseenBlocks(sequence));
+  for (size_t i = 0; i < sequence.block_table.size(); ++i) {
+    KVS_CHECK((sequence.block_table[i] == kNullBlock) == (i < num_released));
+  }
   // What is still to be written is the sequence's own, and nobody can find it.
   const uint32_t first_open = sequence.num_computed_tokens / block_size();
   for (size_t i = first_open; i < sequence.block_table.size(); ++i) {
@@ -30,7 +37,7 @@ void Scheduler::Impl::CheckRunning(const Sequence& sequence) const {
     KVS_CHECK(!blocks.pool().is_cached(block));
   }
   if (!caching()) return;
-  for (uint32_t i = 0; i < first_open; ++i) {
+  for (uint32_t i = num_released; i < first_open; ++i) {
     KVS_CHECK(blocks.pool().content(sequence.block_table[i]) != kNoContent);
   }
 }

@@ -19,6 +19,7 @@ struct SequenceState {
   bool is_held_back = false;       // waits for a block that a running sequence computes
   uint32_t awaited_block_idx = 0;  // while held back
   uint32_t end_in_flight = 0;      // blocks before it that are not yet computed are marked
+  uint32_t num_released = 0;       // leading blocks that no later query sees: the null block
   uint32_t num_rows_given = 0;     // prompt positions whose logits rows a committed step had
   HashChain chain;                 // of token_ids; empty without prefix caching
 };
@@ -30,7 +31,8 @@ struct Sequence {
   uint32_t num_computed_tokens = 0;  // leading tokens whose K/V are in blocks
   uint32_t num_cached_tokens = 0;    // of the first admission; what the client is told
   uint32_t num_preemptions = 0;
-  std::vector<BlockId> block_table;           // append-only while running
+  // Append-only while running, but that blocks which no later query sees become the null block.
+  std::vector<BlockId> block_table;
   FinishReason finish = FinishReason::kNone;  // set once, when it retires
   void* engine_state = nullptr;               // opaque to the scheduler; set by the engine
   SequenceState scheduler_state;

@@ -43,6 +43,7 @@ SchedulerConfig RandomConfig(FuzzRandom& random, uint32_t num_hash_bits) {
   config.limits.max_num_logits_rows = config.limits.max_num_seqs + random.Below(10);
   config.num_blocks = random.Between(3, 40);
   config.enable_prefix_caching = !random.OneIn(5);
+  config.window = random.OneIn(2) ? random.Between(1, 30) : 0;
   config.policy = random.OneIn(2) ? SchedulingPolicy::kFcfs : SchedulingPolicy::kPriority;
   config.eos_token_ids = {kEos};
   config.hash_seed = random.Below(1000);
@@ -57,7 +58,7 @@ class SchedulerFuzz {
         config_(config),
         totals_(totals),
         scheduler_(config),
-        model_(config.num_blocks, config.limits.block_size, kVocab) {}
+        model_(config.num_blocks, config.limits.block_size, kVocab, config.window) {}
 
   void Op() {
     const uint32_t op = random_.Below(100);

@@ -30,6 +30,22 @@ TEST(Plan, BytesPerTokenAndTokensThatFit) {
       << *text;
 }
 
+// The shape of Llama 3.1 8B: 32 layers, 8 KV heads of 128.
+TEST(Plan, Llama8BTakes131072BytesPerToken) {
+  ModelConfig config = SmallModel();
+  config.num_layers = 32;
+  config.num_kv_heads = 8;
+  config.head_dim = 128;
+  PlanCommand command;
+  command.json = true;
+  const auto text = RunPlan(command, config);
+  ASSERT_TRUE(text);
+  const size_t bf16 = text->find("\"bfloat16\": {\n      \"bytes_per_token\": 131072");
+  const size_t fp8 = text->find("\"fp8_e4m3\": {\n      \"bytes_per_token\": 65536");
+  EXPECT_NE(bf16, std::string::npos) << *text;
+  EXPECT_NE(fp8, std::string::npos) << *text;
+}
+
 TEST(Plan, JsonHasTheSameNumbers) {
   PlanCommand command;
   command.memory_bytes = uint64_t{16} << 30;

@@ -56,6 +56,35 @@ TEST_F(OpenaiParse, DefaultsAreOpenais) {
   EXPECT_TRUE(call.text.skip_special_tokens);
 }
 
+TEST_F(OpenaiParse, GenerationConfigHoldsUnlessTheRequestSays) {
+  info_.generation = {.temperature = 0.5f,
+                      .top_p = 0.8f,
+                      .min_p = 0.1f,
+                      .repetition_penalty = 1.05f,
+                      .top_k = 20,
+                      .max_new_tokens = 8};
+  const SamplingParams silent = Good(R"({"prompt":"hi"})").requests[0].sampling;
+  EXPECT_EQ(silent.temperature, 0.5f);
+  EXPECT_EQ(silent.top_p, 0.8f);
+  EXPECT_EQ(silent.min_p, 0.1f);
+  EXPECT_EQ(silent.repetition_penalty, 1.05f);
+  EXPECT_EQ(silent.top_k, 20);
+  EXPECT_EQ(silent.max_tokens, 8u);
+  const SamplingParams said = Good(R"({"prompt":"hi","temperature":0,"top_p":1,"min_p":0,
+      "repetition_penalty":1,"top_k":-1,"max_tokens":5})")
+                                  .requests[0]
+                                  .sampling;
+  EXPECT_EQ(said.temperature, 0.0f);
+  EXPECT_EQ(said.top_p, 1.0f);
+  EXPECT_EQ(said.min_p, 0.0f);
+  EXPECT_EQ(said.repetition_penalty, 1.0f);
+  EXPECT_EQ(said.top_k, 0);
+  EXPECT_EQ(said.max_tokens, 5u);
+  info_.generation = GenerationDefaults();
+  info_.generation.top_k = -1;  // off, in some files
+  EXPECT_EQ(Good(R"({"prompt":"hi"})").requests[0].sampling.top_k, 0);
+}
+
 TEST_F(OpenaiParse, TakesAllFourPromptForms) {
   EXPECT_EQ(Good(R"({"prompt":["a","bc"]})").prompts.size(), 2u);
   EXPECT_EQ(Good(R"({"prompt":[104,105.0]})").requests[0].prompt, TokensOf("hi"));

@@ -65,7 +65,8 @@ TEST(CheckpointTest, NamesWhatIsMissingOrWrong) {
       {(*checkpoint)->Matrix("m", 3, 2),
        "tensor 'm' has shape [2, 3]; config.json asks for [3, 2]"},
       {(*checkpoint)->Vector("m", 6), "tensor 'm' has shape [2, 3]; config.json asks for [6]"},
-      {(*checkpoint)->Matrix("q", 2, 3), "tensor 'q' is stored as F8_E4M3; BF16, F16 and F32"},
+      {(*checkpoint)->Matrix("q", 2, 3),
+       "tensor 'q' is stored as F8_E4M3, but 'q.weight_scale' is missing"},
   };
   for (const auto& test : cases) {
     ASSERT_FALSE(test.result) << test.message;

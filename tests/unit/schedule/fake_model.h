@@ -4,10 +4,12 @@
 // written to or a table out of order gives other tokens than the same prompt alone.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "kvserve/check.h"
 #include "kvserve/ids.h"
 #include "kvserve/step.h"
 
@@ -26,9 +28,11 @@ inline TokenId NextToken(uint64_t digest, uint32_t vocab_size) {
 
 class FakeModel {
  public:
-  FakeModel(uint32_t num_blocks, uint32_t block_size, uint32_t vocab_size)
+  // `window` as in SchedulerConfig: every position that a new token sees must lie in a block.
+  FakeModel(uint32_t num_blocks, uint32_t block_size, uint32_t vocab_size, uint32_t window = 0)
       : block_size_(block_size),
         vocab_size_(vocab_size),
+        window_(window),
         digests_((size_t{num_blocks} + 1) * block_size) {}
 
   // One token per slice, as Commit wants it.
@@ -36,6 +40,8 @@ class FakeModel {
     std::vector<TokenId> sampled;
     for (const ScheduledSlice& slice : plan.slices) {
       uint32_t position = slice.first_position;
+      const uint32_t num_seen = window_ == 0 ? position : std::min(window_ - 1, position);
+      for (uint32_t seen = position - num_seen; seen < position; ++seen) At(slice, seen);
       uint64_t digest = position == 0 ? 0 : At(slice, position - 1);
       for (const TokenId token : slice.token_ids) {
         digest = MixDigest(digest, token);
@@ -61,11 +67,13 @@ class FakeModel {
  private:
   uint64_t& At(const ScheduledSlice& slice, uint32_t position) {
     const BlockId block = slice.block_table[position / block_size_];
+    KVS_CHECK(block != kNullBlock);
     return digests_[SlotOf(block, position % block_size_, block_size_).value];
   }
 
   const uint32_t block_size_;
   const uint32_t vocab_size_;
+  const uint32_t window_;
   std::vector<uint64_t> digests_;  // [num_blocks + 1][block_size]
 };
 

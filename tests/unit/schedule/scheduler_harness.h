@@ -47,7 +47,7 @@ class SchedulerHarness {
 
   explicit SchedulerHarness(const SchedulerConfig& config)
       : scheduler_(config),
-        model_(config.num_blocks, config.limits.block_size, kTestVocab),
+        model_(config.num_blocks, config.limits.block_size, kTestVocab, config.window),
         config_(config) {}
   ~SchedulerHarness() {
     scheduler_.ForEachSequence(
