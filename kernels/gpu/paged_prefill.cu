@@ -14,10 +14,12 @@ struct PrefillInstance {
 };
 
 // `ls instances` and this table say the same.
-#define KVS_PREFILL_INSTANCES(dtype)                                          \
-  {PrefillPath::kPortable, dtype, 64, RunPortablePrefill<dtype, 64>},         \
-      {PrefillPath::kPortable, dtype, 128, RunPortablePrefill<dtype, 128>}, { \
-    PrefillPath::kPortable, dtype, 256, RunPortablePrefill<dtype, 256>        \
+#define KVS_PREFILL_INSTANCES(dtype)                                        \
+  {PrefillPath::kPortable, dtype, 64, RunPortablePrefill<dtype, 64>},       \
+      {PrefillPath::kPortable, dtype, 128, RunPortablePrefill<dtype, 128>}, \
+      {PrefillPath::kPortable, dtype, 256, RunPortablePrefill<dtype, 256>}, \
+      {PrefillPath::kHopper, dtype, 64, RunHopperPrefill<dtype, 64>}, {     \
+    PrefillPath::kHopper, dtype, 128, RunHopperPrefill<dtype, 128>          \
   }
 constexpr PrefillInstance kInstances[] = {
     KVS_PREFILL_INSTANCES(KvCacheDType::kBf16), KVS_PREFILL_INSTANCES(KvCacheDType::kF16),
@@ -103,9 +105,8 @@ __global__ void __launch_bounds__(kPlanThreads)
 }  // namespace
 
 PrefillPath BestPrefillPath(const KvLayout& layout, const DeviceFacts& facts) {
-  static_cast<void>(layout);
-  static_cast<void>(facts);
-  return PrefillPath::kPortable;
+  const bool has_instance = layout.head_dim == 64 || layout.head_dim == 128;
+  return facts.major == 9 && has_instance ? PrefillPath::kHopper : PrefillPath::kPortable;
 }
 
 uint32_t PrefillTileTokens(PrefillPath path, uint32_t group_size) {

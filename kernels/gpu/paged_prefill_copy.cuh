@@ -35,8 +35,8 @@ class KvTileCopy {
         row_(thread / kRowPieces),
         piece_(thread % kRowPieces),
         end_(rows.SomeEnd()),
-        block_size_(params.kv.layout.block_size),
-        last_block_((rows.SomeEnd() - 1) / block_size_),
+        block_shift_(4 + params.kv.layout.block_size / 32),
+        last_block_((rows.SomeEnd() - 1) >> block_shift_),
         table_(params.block_tables + size_t{rows.seq} * params.max_blocks_per_seq) {
     const KvLayout& layout = params.kv.layout;
     constexpr uint32_t kBytes = SizeOf(dtype);
@@ -51,7 +51,7 @@ class KvTileCopy {
   KVS_DEVICE void LookUp(uint32_t first) {
 #pragma unroll
     for (uint32_t i = 0; i < kIds; ++i) {
-      const uint32_t block = (first + row_ + i * kRowsPerId * kRowStep) / block_size_;
+      const uint32_t block = (first + row_ + i * kRowsPerId * kRowStep) >> block_shift_;
       ids_[i] = table_[block < last_block_ ? block : last_block_].value;
     }
   }
@@ -61,12 +61,13 @@ class KvTileCopy {
   // zero as NaN.
   template <KvPlane plane>
   KVS_DEVICE void Start(uint8_t* to, uint32_t first) const {
+    const uint32_t block_mask = (1u << block_shift_) - 1;
     const uint8_t* data = data_ + (plane == KvPlane::kValues ? plane_bytes_ : 0);
 #pragma unroll
     for (uint32_t i = 0; i < kPieces; ++i) {
       const uint32_t row = row_ + i * kRowStep;
       const uint8_t* from = data + size_t{ids_[i / kRowsPerId]} * block_bytes_ +
-                            (first + row) % block_size_ * kRowBytes;
+                            ((first + row) & block_mask) * kRowBytes;
       const uint32_t offset =
           kIsFp8 ? (i * kThreads + thread_) * 16 : TileOffset<kRows>(row, piece_);
       AsyncCopy16(to + offset, from, first + row < end_);
@@ -107,9 +108,9 @@ class KvTileCopy {
 
   uint32_t thread_;
   uint32_t row_;
-  uint32_t piece_;  // 16 bytes of a row as it is stored
-  uint32_t end_;    // of the positions that are read
-  uint32_t block_size_;
+  uint32_t piece_;        // 16 bytes of a row as it is stored
+  uint32_t end_;          // of the positions that are read
+  uint32_t block_shift_;  // 4, 5 or 6: block_size is 16, 32 or 64
   uint32_t last_block_;
   const BlockId* table_;
   const uint8_t* data_;

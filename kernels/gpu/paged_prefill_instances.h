@@ -17,4 +17,9 @@ template <KvCacheDType dtype, uint32_t kHeadDim>
 void RunPortablePrefill(const PagedAttentionParams& params, const PrefillTiles& tiles,
                         const PrefillGrid& grid, const Launch& launch);
 
+// head_dim 64 and 128.
+template <KvCacheDType dtype, uint32_t kHeadDim>
+void RunHopperPrefill(const PagedAttentionParams& params, const PrefillTiles& tiles,
+                      const PrefillGrid& grid, const Launch& launch);
+
 }  // namespace kvs::gpu

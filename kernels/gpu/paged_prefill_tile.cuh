@@ -69,6 +69,22 @@ KVS_DEVICE uint32_t ConvertPair<Bf16, Bf16>(uint32_t pair) {
   return pair;
 }
 
+// Among the four threads of a row: values[i] of thread t becomes values[t] of thread i. So a thread
+// that holds a pair of columns of each of four blocks comes to hold one block whole, and back.
+KVS_DEVICE void TransposeAmongFour(uint32_t (&values)[4]) {
+#pragma unroll
+  for (uint32_t bit = 1; bit < 4; bit *= 2) {
+    const bool upper = threadIdx.x & bit;
+#pragma unroll
+    for (uint32_t low = 0; low < 4; ++low) {
+      if (low & bit) continue;
+      const uint32_t got = ShuffleXor(upper ? values[low] : values[low + bit], bit);
+      values[low] = upper ? got : values[low];
+      values[low + bit] = upper ? values[low + bit] : got;
+    }
+  }
+}
+
 // The queries of a warp's 16 rows, the first of which is `first_row`, as A fragments of 16
 // dimensions each. Rows past the tile's end are zero.
 template <class Act, class Compute, uint32_t kHeadDim>
@@ -76,19 +92,24 @@ KVS_DEVICE void LoadQueriesAs(uint32_t (&fragments)[kHeadDim / 16][4],
                               const PagedAttentionParams& params, const TileRows& rows,
                               uint32_t first_row) {
   const uint32_t lane = threadIdx.x % kWarpSize;
-  const size_t token_pairs =
-      size_t{params.num_heads + 2 * params.kv.layout.num_kv_heads} * kHeadDim / 2;
+  const size_t row_pieces =
+      size_t{params.num_heads + 2 * params.kv.layout.num_kv_heads} * kHeadDim / 8;
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
     const uint32_t row = first_row + lane / 4 + 8 * half;
     const bool exists = row < rows.num_rows();
-    const auto* query = static_cast<const uint32_t*>(params.qkv) +
-                        (rows.token + row / rows.group) * token_pairs +
-                        rows.QueryHead(row) * (kHeadDim / 2) + lane % 4;
+    const auto* query = static_cast<const uint4*>(params.qkv) +
+                        (rows.token + row / rows.group) * row_pieces +
+                        rows.QueryHead(row) * (kHeadDim / 8) + lane % 4;
 #pragma unroll
-    for (uint32_t i = 0; i < kHeadDim / 8; ++i) {
-      const uint32_t pair = exists ? query[4 * i] : 0;
-      fragments[i / 2][half + i % 2 * 2] = ConvertPair<Act, Compute>(pair);
+    for (uint32_t n = 0; n < kHeadDim / 8; n += 4) {
+      const uint4 piece = exists ? query[n] : uint4{0, 0, 0, 0};
+      uint32_t pairs[4] = {piece.x, piece.y, piece.z, piece.w};
+      TransposeAmongFour(pairs);
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i) {
+        fragments[(n + i) / 2][half + i % 2 * 2] = ConvertPair<Act, Compute>(pairs[i]);
+      }
     }
   }
 }
@@ -192,15 +213,20 @@ KVS_DEVICE void StoreRowsAs(const float (&accumulated)[kHeadDim / 8][4], const R
   for (uint32_t half = 0; half < 2; ++half) {
     const float scale = v_scale / softmax.Total(half);
     const uint32_t row = first_row + lane / 4 + 8 * half;
-    if (row >= rows.num_rows()) continue;
-    auto* out = static_cast<uint32_t*>(params.out) +
+    auto* out = static_cast<uint4*>(params.out) +
                 (size_t{rows.token + row / rows.group} * params.num_heads + rows.QueryHead(row)) *
-                    (kHeadDim / 2) +
+                    (kHeadDim / 8) +
                 lane % 4;
 #pragma unroll
-    for (uint32_t n = 0; n < kHeadDim / 8; ++n) {
-      out[4 * n] =
-          Pack2<Act>(accumulated[n][2 * half] * scale, accumulated[n][2 * half + 1] * scale);
+    for (uint32_t n = 0; n < kHeadDim / 8; n += 4) {
+      uint32_t pairs[4];
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i) {
+        pairs[i] = Pack2<Act>(accumulated[n + i][2 * half] * scale,
+                              accumulated[n + i][2 * half + 1] * scale);
+      }
+      TransposeAmongFour(pairs);
+      if (row < rows.num_rows()) out[n] = {pairs[0], pairs[1], pairs[2], pairs[3]};
     }
   }
 }

@@ -74,7 +74,9 @@ void ExpectMatches(const PagedCase& c, const std::vector<PagedSeq>& seqs, uint64
     }
     const bool some_computed =
         std::any_of(want.begin(), want.end(), [](double x) { return x != 0; });
-    if (some_computed) EXPECT_LT(RelativeRms(got, want), 6e-3);
+    if (some_computed) {
+      EXPECT_LT(RelativeRms(got, want), 6e-3);
+    }
   }
 }
 

@@ -32,5 +32,6 @@ void FillRandom(void* data, size_t bytes, uint32_t seed);
 void DecodeBench(const Ceilings& ceilings);
 void RowOpsBench(const Ceilings& ceilings);
 void LinearBench(const Ceilings& ceilings);
+void PrefillBench(const Ceilings& ceilings);
 
 }  // namespace kvs::gpu

@@ -1,5 +1,5 @@
-// Measures the GPU kernels beside the device's own ceilings: gpu_bench [decode ...], all without
-// arguments.
+// Measures the GPU kernels beside the device's own ceilings: gpu_bench [decode prefill ...], all
+// without arguments.
 #include <cstdio>
 #include <map>
 #include <string>
@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
       {"decode", kvs::gpu::DecodeBench},
       {"row_ops", kvs::gpu::RowOpsBench},
       {"linear", kvs::gpu::LinearBench},
+      {"prefill", kvs::gpu::PrefillBench},
   };
   std::vector<std::string> names(argv + 1, argv + argc);
   if (names.empty()) {

@@ -1,0 +1,79 @@
+// Compute capability 9.0: barriers in shared memory that threads arrive at and wait for apart,
+// named barriers between warpgroups, and registers moved from one warpgroup to another.
+#pragma once
+
+#include "gpu/gpu.h"
+
+namespace kvs::gpu::hopper {
+
+inline constexpr uint32_t kWarpgroupThreads = 128;
+
+// One barrier in shared memory. Its phases alternate between parity 0 and 1; a phase ends when as
+// many threads as it was made for have arrived.
+class SharedBarrier {
+ public:
+  // By one thread, before a block-wide barrier.
+  KVS_DEVICE void Init(uint32_t arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(Address()), "r"(arrivals)
+                 : "memory");
+  }
+
+  KVS_DEVICE void Arrive() {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(Address()) : "memory");
+  }
+
+  // Arrives once this thread's AsyncCopy16s so far have come to an end.
+  KVS_DEVICE void ArriveAfterCopies() {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(Address())
+                 : "memory");
+  }
+
+  // Returns when the phase of this parity has ended: at once if it is the one before the current.
+  KVS_DEVICE void Wait(uint32_t parity) {
+    uint32_t done = 0;
+    do {
+      asm volatile(
+          "{\n"
+          ".reg .pred p;\n"
+          "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+          "selp.u32 %0, 1, 0, p;\n"
+          "}"
+          : "=r"(done)
+          : "r"(Address()), "r"(parity)
+          : "memory");
+    } while (done == 0);
+  }
+
+ private:
+  KVS_DEVICE uint32_t Address() const {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(&bits_));
+  }
+  uint64_t bits_;
+};
+
+// Orders stores to shared memory before matrix instructions that read it: by the thread that
+// stored, before a barrier, or by the thread that issues the instructions, after one.
+KVS_DEVICE void FenceForMatrixReads() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Barrier `name` (1..15; 0 is __syncthreads) of `threads` threads, of which some wait and the
+// others arrive only.
+KVS_DEVICE void WaitNamedBarrier(uint32_t name, uint32_t threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
+}
+KVS_DEVICE void ArriveNamedBarrier(uint32_t name, uint32_t threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory");
+}
+
+// Registers per thread of the calling warpgroup from here on; a multiple of 8.
+template <uint32_t kCount>
+KVS_DEVICE void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <uint32_t kCount>
+KVS_DEVICE void GiveRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
+}  // namespace kvs::gpu::hopper

@@ -1,0 +1,12 @@
+#include "gpu/hopper/paged_prefill.cuh"
+
+namespace kvs::gpu {
+
+template void RunHopperPrefill<KvCacheDType::kBf16, 64>(const PagedAttentionParams&,
+                                                        const PrefillTiles&, const PrefillGrid&,
+                                                        const Launch&);
+template void RunHopperPrefill<KvCacheDType::kBf16, 128>(const PagedAttentionParams&,
+                                                         const PrefillTiles&, const PrefillGrid&,
+                                                         const Launch&);
+
+}  // namespace kvs::gpu

@@ -1,0 +1,12 @@
+#include "gpu/hopper/paged_prefill.cuh"
+
+namespace kvs::gpu {
+
+template void RunHopperPrefill<KvCacheDType::kF8E5M2, 64>(const PagedAttentionParams&,
+                                                          const PrefillTiles&, const PrefillGrid&,
+                                                          const Launch&);
+template void RunHopperPrefill<KvCacheDType::kF8E5M2, 128>(const PagedAttentionParams&,
+                                                           const PrefillTiles&, const PrefillGrid&,
+                                                           const Launch&);
+
+}  // namespace kvs::gpu
