@@ -13,8 +13,8 @@ namespace kvs {
 // `token_ids` are computed at positions [first_position, first_position + token_ids.size()), and
 // attend to every earlier position of the same sequence through `block_table`.
 struct ScheduledSlice {
-  std::span<const TokenId> token_ids;    // new tokens; never empty
-  uint32_t first_position = 0;           // = num_computed_tokens
+  std::span<const TokenId> token_ids;  // new tokens; never empty
+  uint32_t first_position = 0;         // = num_computed_tokens
   // Covers all positions up to the last new one; the null block where no new token sees any.
   std::span<const BlockId> block_table;
   // Rows of logits wanted: the last n of the new tokens. 0 for a chunk that does not reach the end
