@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Checks and measures the CUDA backend on this machine's GPU, and prints tables: the kernel tests
+# against float64, the kernels beside the ceilings measured in the same run, then the daemon with the
+# shape of Llama-3.1-8B and random weights.
+#   scripts/bench_gpu.sh                  builds what it needs (cmake --preset cuda)
+#   scripts/bench_gpu.sh --bundle FOLDER  takes it from FOLDER (scripts/bundle.sh --with-tests FOLDER)
+# Needs curl, and about 40 GB of device memory.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ "${1:-}" = --bundle ]; then
+  bin=$2/bin
+else
+  cmake --preset cuda -DKVS_BUILD_TESTS=ON -DKVS_BUILD_BENCHMARKS=OFF
+  cmake --build --preset cuda -j "$(nproc)" --target kvserve kvserve_cuda gpu_tests gpu_bench
+  bin=build/cuda/bench
+  mkdir -p "$bin"
+  ln -sf ../src/kvserve ../tests/gpu/gpu_tests ../tests/gpu/gpu_bench "$bin"
+fi
+work=$(mktemp -d)
+server=
+cleanup() {
+  [ -z "$server" ] || kill "$server" 2>/dev/null || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+echo "== kernel tests"
+"$bin/gpu_tests" --gtest_brief=1 | tail -n 12
+echo "== kernels"
+"$bin/gpu_bench"
+
+cp models/default/tokenizer.json models/default/tokenizer_config.json "$work"
+cat >"$work/config.json" <<'JSON'
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 128256,
+ "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+ "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu",
+ "max_position_embeddings": 131072, "rms_norm_eps": 1e-05, "rope_theta": 500000.0,
+ "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                  "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+ "tie_word_embeddings": false, "attention_bias": false, "mlp_bias": false,
+ "torch_dtype": "bfloat16", "bos_token_id": 4091, "eos_token_id": 4095}
+JSON
+
+url=http://127.0.0.1:8321
+for kv in fp8 bfloat16; do
+  "$bin/kvserve" --device cuda --model "$work" --load-format dummy --served-model-name default \
+    --kv-cache-dtype "$kv" --enable-prefix-caching --max-num-seqs 256 \
+    --max-num-batched-tokens 8192 --max-model-len 16384 --port 8321 >"$work/log" 2>&1 &
+  server=$!
+  for _ in $(seq 1200); do
+    ! curl -sf "$url/readyz" >/dev/null || break
+    kill -0 "$server" 2>/dev/null || { tail -n 3 "$work/log" >&2; exit 1; }
+    sleep 0.1
+  done
+  # concurrency, requests, tokens in, tokens out
+  for load in "1 4 1024 128" "64 256 1024 128" "256 512 1000 256"; do
+    read -r clients requests in out <<<"$load"
+    echo "== daemon, $kv cache: $clients clients, $in tokens in, $out out"
+    "$bin/kvserve" bench "$url" --num-prompts "$requests" --concurrency "$clients" \
+      --prompt-tokens "$in" --output-tokens "$out" | grep -E 'to first|inter-token|output thr'
+  done
+  echo "== daemon, $kv cache: a prefix of 8K tokens"
+  # Random weights are full of near ties, so the two texts may differ without --batch-invariant.
+  "$bin/kvserve" check-cache "$url" --prompt-tokens 8192 |
+    grep -E 'first token|cached|PASS|FAIL' || true
+  kill "$server"
+  wait "$server" || true
+  server=
+done
