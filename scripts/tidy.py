@@ -47,11 +47,11 @@ DOORS = {
     "yaml-cpp/": ["src/config/config_file."],
     "pcre2.h": ["src/tokenize/regex."],
     "utf8proc.h": ["src/tokenize/", "src/template/characters."],
-    "dlfcn.h": ["src/device/open_backend.", "kernels/gpu/blas_lt"],
+    "dlfcn.h": ["src/device/open_backend.", "kernels/gpu/blas_lt", "kernels/gpu/vendor/hip/rocblas."],
     "openssl/": ["src/base/", "src/http/", "src/hub/digest.", "src/net/tcp_stream."],
     "immintrin.h": ["kernels/"],
-    "cuda": ["kernels/gpu/gpu.h", "kernels/gpu/hopper/", "kernels/gpu/blas_lt"],
-    "hip/": ["kernels/gpu/gpu.h"],
+    "cuda": ["kernels/gpu/vendor/", "kernels/gpu/hopper/", "kernels/gpu/blas_lt"],
+    "hip/": ["kernels/gpu/vendor/"],
     "cublasLt.h": ["kernels/gpu/blas_lt"],
 }
 

@@ -8,36 +8,21 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
-
-#if defined(__CUDACC__) || defined(__HIP__)
-#define KVS_HD __host__ __device__
-#else
-#define KVS_HD
-#endif
 
 namespace kvs {
 
 inline constexpr float kF8E4M3Max = 448.0f;
 inline constexpr float kF8E5M2Max = 57344.0f;
 
-KVS_HD inline uint32_t FloatBits(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
+constexpr uint32_t FloatBits(float value) { return __builtin_bit_cast(uint32_t, value); }
 
-KVS_HD inline float FloatFromBits(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
+constexpr float FloatFromBits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
-KVS_HD inline float Bf16ToFloat(uint16_t stored) {
+constexpr float Bf16ToFloat(uint16_t stored) {
   return FloatFromBits(static_cast<uint32_t>(stored) << 16);
 }
 
-KVS_HD inline uint16_t FloatToBf16(float value) {
+constexpr uint16_t FloatToBf16(float value) {
   const uint32_t bits = FloatBits(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
@@ -48,7 +33,7 @@ namespace internal {
 // Encodes |value| into a sign-less small float with `exponent_bits` and `mantissa_bits`, without
 // regard to its largest code: an overflowing value yields a code above every finite one.
 template <int exponent_bits, int mantissa_bits>
-KVS_HD inline uint32_t EncodeMagnitude(uint32_t magnitude_bits) {
+constexpr uint32_t EncodeMagnitude(uint32_t magnitude_bits) {
   constexpr int kBias = (1 << (exponent_bits - 1)) - 1;
   constexpr int kShift = 23 - mantissa_bits;
   const int exponent = static_cast<int>(magnitude_bits >> 23) - 127;
@@ -68,7 +53,7 @@ KVS_HD inline uint32_t EncodeMagnitude(uint32_t magnitude_bits) {
 
 // The inverse for a code with no special meaning (not NaN, not infinity).
 template <int exponent_bits, int mantissa_bits>
-KVS_HD inline float DecodeMagnitude(uint32_t code) {
+constexpr float DecodeMagnitude(uint32_t code) {
   constexpr int kBias = (1 << (exponent_bits - 1)) - 1;
   const uint32_t exponent = code >> mantissa_bits;
   const uint32_t mantissa = code & ((1u << mantissa_bits) - 1);
@@ -79,13 +64,13 @@ KVS_HD inline float DecodeMagnitude(uint32_t code) {
   return FloatFromBits(((exponent + 127 - kBias) << 23) | (mantissa << (23 - mantissa_bits)));
 }
 
-KVS_HD inline float WithSign(float magnitude, bool negative) {
+constexpr float WithSign(float magnitude, bool negative) {
   return negative ? -magnitude : magnitude;
 }
 
 }  // namespace internal
 
-KVS_HD inline float F16ToFloat(uint16_t stored) {
+constexpr float F16ToFloat(uint16_t stored) {
   const bool negative = (stored & 0x8000u) != 0;
   const uint32_t code = stored & 0x7fffu;
   if (code >= 0x7c00u) {
@@ -95,7 +80,7 @@ KVS_HD inline float F16ToFloat(uint16_t stored) {
   return internal::WithSign(internal::DecodeMagnitude<5, 10>(code), negative);
 }
 
-KVS_HD inline uint16_t FloatToF16(float value) {
+constexpr uint16_t FloatToF16(float value) {
   const uint32_t bits = FloatBits(value);
   const uint32_t magnitude = bits & 0x7fffffffu;
   const uint32_t sign = (bits >> 16) & 0x8000u;
@@ -104,13 +89,13 @@ KVS_HD inline uint16_t FloatToF16(float value) {
   return static_cast<uint16_t>(sign | (code > 0x7c00u ? 0x7c00u : code));
 }
 
-KVS_HD inline float F8E4M3ToFloat(uint8_t stored) {
+constexpr float F8E4M3ToFloat(uint8_t stored) {
   const uint32_t code = stored & 0x7fu;
   if (code == 0x7fu) return FloatFromBits(0x7fc00000u);
   return internal::WithSign(internal::DecodeMagnitude<4, 3>(code), (stored & 0x80u) != 0);
 }
 
-KVS_HD inline uint8_t FloatToF8E4M3(float value) {
+constexpr uint8_t FloatToF8E4M3(float value) {
   const uint32_t bits = FloatBits(value);
   const uint32_t magnitude = bits & 0x7fffffffu;
   const uint32_t sign = (bits >> 24) & 0x80u;
@@ -120,11 +105,11 @@ KVS_HD inline uint8_t FloatToF8E4M3(float value) {
   return static_cast<uint8_t>(sign | code);
 }
 
-KVS_HD inline float F8E5M2ToFloat(uint8_t stored) {
+constexpr float F8E5M2ToFloat(uint8_t stored) {
   return F16ToFloat(static_cast<uint16_t>(stored << 8));
 }
 
-KVS_HD inline uint8_t FloatToF8E5M2(float value) {
+constexpr uint8_t FloatToF8E5M2(float value) {
   const uint32_t bits = FloatBits(value);
   const uint32_t magnitude = bits & 0x7fffffffu;
   const uint32_t sign = (bits >> 24) & 0x80u;

@@ -23,13 +23,13 @@ struct KvLayout {
   uint32_t num_bf16_layers = 0;  // of num_layers, how many are stored as BF16 instead of `dtype`
 
   // Elements of one head's K (or V) in one block.
-  KVS_HD constexpr size_t PlaneElements() const { return size_t{block_size} * head_dim; }
+  constexpr size_t PlaneElements() const { return size_t{block_size} * head_dim; }
 
   // Element offsets within a layer; multiply by SizeOf(dtype) for bytes.
-  KVS_HD constexpr size_t KOffset(BlockId block, uint32_t kv_head) const {
+  constexpr size_t KOffset(BlockId block, uint32_t kv_head) const {
     return (size_t{block.value} * num_kv_heads + kv_head) * 2 * PlaneElements();
   }
-  KVS_HD constexpr size_t VOffset(BlockId block, uint32_t kv_head) const {
+  constexpr size_t VOffset(BlockId block, uint32_t kv_head) const {
     return KOffset(block, kv_head) + PlaneElements();
   }
 

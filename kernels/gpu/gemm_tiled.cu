@@ -135,7 +135,7 @@ KVS_DEVICE void StoreTile(const GemmParams& params, const Accumulators<Tile>& su
 
 template <class T, class Tile>
 __global__ __launch_bounds__(Tile::kThreads) void GemmTiledKernel(const GemmParams params) {
-  extern __shared__ uint4 dynamic_shared[];
+  KVS_DYNAMIC_SHARED(uint4, dynamic_shared, 16);
   T* const shared = reinterpret_cast<T*>(dynamic_shared);
   const auto place = GemmPlace::Of<Tile>(params);
   const uint32_t num_steps = NumSteps(params.in_features);

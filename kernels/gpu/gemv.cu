@@ -157,7 +157,7 @@ KVS_DEVICE void WaitForGroup(uint32_t num_groups) {
 template <class T, int kTokenTiles>
 __global__ __launch_bounds__(kGemvThreads,
                              1) void GemvKernel(const KVS_GRID_CONSTANT GemvParams params) {
-  extern __shared__ uint4 dynamic_shared[];
+  KVS_DYNAMIC_SHARED(uint4, dynamic_shared, 16);
   auto* const rings = reinterpret_cast<GemvGroup*>(dynamic_shared);
   T* const shared_x = reinterpret_cast<T*>(rings + kGemvWarps * params.num_groups);
   __shared__ TileSums<kTokenTiles> sums_of_tile[2];

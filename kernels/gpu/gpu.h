@@ -1,15 +1,16 @@
-// The one place that knows whether this is CUDA or HIP: names of the run time, of 16-bit types and
-// of what the two spell differently in device code. Host files include it too.
+// The one place that knows whether this is CUDA or HIP, and whose device instructions are compiled.
+// It chooses between the folders of vendor/, which offer the same names:
+//
+//   vendor/cuda, vendor/hip      the run time: types, errors, launches. CMake chooses HIP by
+//   KVS_HIP. vendor/nvidia, vendor/amd    device code: shuffles, copies, matrix instructions
+//
+// Host files include this header too; they see no device code.
 #pragma once
 
 #if defined(__HIP__) || defined(KVS_HIP)
-#include <hip/hip_bf16.h>
-#include <hip/hip_fp16.h>
-#include <hip/hip_runtime.h>
+#include "gpu/vendor/hip/runtime.h"
 #else
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
+#include "gpu/vendor/cuda/runtime.h"
 #endif
 
 #include <cstdint>
@@ -17,12 +18,6 @@
 #include <cstdlib>
 
 #include "kvserve/float_bits.h"
-
-#if defined(__HIP__) || defined(KVS_HIP)
-#define KVS_GPU_NAME(name) hip##name
-#else
-#define KVS_GPU_NAME(name) cuda##name
-#endif
 
 namespace kvs::gpu {
 
@@ -33,13 +28,9 @@ using Graph = KVS_GPU_NAME(Graph_t);
 using GraphExec = KVS_GPU_NAME(GraphExec_t);
 inline constexpr Error kSuccess = KVS_GPU_NAME(Success);
 
-#if defined(__HIP__) || defined(KVS_HIP)
-using Bf16 = __hip_bfloat16;
-#else
-using Bf16 = __nv_bfloat16;
-#endif
-using F16 = __half;
-
+// Lanes that shuffle with each other and that fragments of mma.cuh are spread over. Devices whose
+// hardware waves have 64 lanes hold two such warps in a wave; each of them takes its branches
+// whole.
 inline constexpr uint32_t kWarpSize = 32;
 
 [[noreturn]] inline void Fail(const char* file, int line, const char* call, Error error) {
@@ -60,86 +51,37 @@ inline constexpr uint32_t kWarpSize = 32;
       ::kvs::gpu::Fail(__FILE__, __LINE__, #call, kvs_gpu_error); \
   } while (false)
 
-#if defined(__CUDACC__) || defined(__HIP__)
-#define KVS_DEVICE __device__ __forceinline__
-
-// A kernel parameter that is read through references without being copied to every thread's stack.
-#if defined(__HIP__)
-#define KVS_GRID_CONSTANT
+// #include KVS_VENDOR_HEADER(name) is the vendor's file of that name. Blanks would become part of
+// the path.
+// clang-format off
+#if defined(__CUDACC__)
+#define KVS_DEVICE_CODE 1
+#define KVS_VENDOR_HEADER(name) KVS_QUOTED(gpu/vendor/nvidia/name)
+#elif defined(__HIP__) || defined(KVS_GPU_EMULATOR)
+#define KVS_DEVICE_CODE 1
+#define KVS_VENDOR_HEADER(name) KVS_QUOTED(gpu/vendor/amd/name)
 #else
-#define KVS_GRID_CONSTANT __grid_constant__
+#define KVS_DEVICE_CODE 0
 #endif
+#define KVS_QUOTED(path) #path
+// clang-format on
 
-// Whether this compilation's device converts FP8 in hardware. AMD's gfx94x does too, but to another
-// FP8 (FNUZ).
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
-#define KVS_HAS_FP8_CONVERT 1
-#else
-#define KVS_HAS_FP8_CONVERT 0
-#endif
+#if KVS_DEVICE_CODE
+#include KVS_VENDOR_HEADER(device.cuh)
 
 namespace kvs::gpu {
 
-// Programmatic dependent launch (compute capability 9.0): a kernel may be resident before the one
-// in front of it on the stream has finished. Every kernel of this folder calls, in every thread and
-// in this order, WaitForPreviousKernel before its first access to memory that the kernel in front
-// writes, and AllowNextKernel where its successor may start to take its place. So whatever an
-// earlier kernel than that wrote, and what no kernel writes, may be read before. Elsewhere both do
-// nothing.
-KVS_DEVICE void WaitForPreviousKernel() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-KVS_DEVICE void AllowNextKernel() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-template <class T>
-KVS_DEVICE T ShuffleXor(T value, uint32_t mask) {
-#if defined(__HIP__)
-  return __shfl_xor(value, static_cast<int>(mask), kWarpSize);
-#else
-  return __shfl_xor_sync(0xffffffffu, value, mask);
-#endif
-}
-
-// The value of the lane `distance` below; lanes without one keep theirs.
-template <class T>
-KVS_DEVICE T ShuffleUp(T value, uint32_t distance) {
-#if defined(__HIP__)
-  return __shfl_up(value, distance, kWarpSize);
-#else
-  return __shfl_up_sync(0xffffffffu, value, distance);
-#endif
-}
-
-// What the lanes of a warp have written before it, all of them see after it.
-KVS_DEVICE void SyncWarp() {
-#if defined(__HIP__)
-  __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
-  __builtin_amdgcn_wave_barrier();
-#else
-  __syncwarp();
-#endif
-}
-
-KVS_DEVICE float ToFloat(Bf16 value) { return __bfloat162float(value); }
-KVS_DEVICE float ToFloat(F16 value) { return __half2float(value); }
 KVS_DEVICE float ToFloat(float value) { return value; }
 
 template <class T>
 KVS_DEVICE T FromFloat(float value);
 template <>
 KVS_DEVICE Bf16 FromFloat<Bf16>(float value) {
-  return __float2bfloat16(value);
+  return ToBf16(value);
 }
 template <>
 KVS_DEVICE F16 FromFloat<F16>(float value) {
-  return __float2half(value);
+  return ToF16(value);
 }
 template <>
 KVS_DEVICE float FromFloat<float>(float value) {

@@ -65,9 +65,9 @@ class GpuBackend final : public Backend {
   }
 
   std::string Describe() const override {
-    std::string text = "cuda:" + std::to_string(facts_.index) + ", " + facts_.name + ", " +
-                       facts_.architecture + ", " + Gibibytes(facts_.total_bytes) + " of which " +
-                       Gibibytes(facts_.free_bytes) +
+    std::string text = std::string(kDeviceKind) + ":" + std::to_string(facts_.index) + ", " +
+                       facts_.name + ", " + facts_.architecture + ", " +
+                       Gibibytes(facts_.total_bytes) + " of which " + Gibibytes(facts_.free_bytes) +
                        " were free; linear layers: " + linear_.Describe();
     if (options_.batch_invariant) text += "; batch-invariant";
     if (options_.enforce_eager) text += "; without graphs";

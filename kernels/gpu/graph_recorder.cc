@@ -19,7 +19,8 @@ void GraphRecorder::Run(uint64_t key, const std::function<void()>& ops) {
     KVS_GPU(StreamBeginCapture(stream_, KVS_GPU_NAME(StreamCaptureModeThreadLocal)));
     ops();
     KVS_GPU(StreamEndCapture(stream_, &graph));
-    KVS_GPU(GraphInstantiate(&entry->second, graph, 0));
+    const Error error = InstantiateGraph(&entry->second, graph);
+    if (error != kSuccess) Fail(__FILE__, __LINE__, "GraphInstantiate", error);
     KVS_GPU(GraphDestroy(graph));
   }
   KVS_GPU(GraphLaunch(entry->second, stream_));

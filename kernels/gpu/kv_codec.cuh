@@ -7,6 +7,7 @@
 
 #include "gpu/gpu.h"
 #include "kvserve/dtype.h"
+#include KVS_VENDOR_HEADER(fp8.cuh)
 
 namespace kvs::gpu {
 
@@ -45,13 +46,8 @@ struct KvF8E4M3 {
   static constexpr float kLimit = kF8E4M3Max;
   KVS_DEVICE static uint32_t Encode(float value) { return FloatToF8E4M3(value); }
   KVS_DEVICE static uint16_t EncodePlainPair(float first, float second) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
-    uint16_t bits;
-    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(bits) : "f"(second), "f"(first));
-    return bits;
-#else
+    if constexpr (HardwareFp8::kExists) return HardwareFp8::EncodeE4M3x2(first, second);
     return static_cast<uint16_t>(Encode(first) | Encode(second) << 8);
-#endif
   }
 };
 
@@ -61,13 +57,8 @@ struct KvF8E5M2 {
   static constexpr float kLimit = kF8E5M2Max;
   KVS_DEVICE static uint32_t Encode(float value) { return FloatToF8E5M2(value); }
   KVS_DEVICE static uint16_t EncodePlainPair(float first, float second) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
-    uint16_t bits;
-    asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(bits) : "f"(second), "f"(first));
-    return bits;
-#else
+    if constexpr (HardwareFp8::kExists) return HardwareFp8::EncodeE5M2x2(first, second);
     return static_cast<uint16_t>(Encode(first) | Encode(second) << 8);
-#endif
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "gpu/gpu.h"
 #include "kvserve/dtype.h"
+#include KVS_VENDOR_HEADER(fp8.cuh)
 
 namespace kvs::gpu {
 
@@ -12,20 +13,11 @@ namespace kvs::gpu {
 // out multiplied by 2^-8 (kE4M3Rescale undoes it, folded into a scale): sign, exponent and mantissa
 // move to where f16 has them, and the exponent biases, 7 and 15, differ by 8.
 KVS_DEVICE uint32_t WidenE4M3x2(uint32_t stored) {
-#if KVS_HAS_FP8_CONVERT
-  uint32_t wide;
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(wide) : "h"(static_cast<uint16_t>(stored)));
-  return wide;
-#else
+  if constexpr (HardwareFp8::kExists) return HardwareFp8::WidenE4M3x2(stored);
   const uint32_t spread = (stored & 0xffu) | ((stored & 0xff00u) << 8);
   return ((spread & 0x00800080u) << 8) | ((spread & 0x007f007fu) << 7);
-#endif
 }
-#if KVS_HAS_FP8_CONVERT
-inline constexpr float kE4M3Rescale = 1.0f;
-#else
-inline constexpr float kE4M3Rescale = 256.0f;
-#endif
+inline constexpr float kE4M3Rescale = HardwareFp8::kExists ? 1.0f : 256.0f;
 
 // E5M2 is the upper half of f16.
 KVS_DEVICE uint32_t WidenE5M2x2(uint32_t stored) {

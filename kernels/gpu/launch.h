@@ -18,6 +18,7 @@ struct DeviceFacts {
   int index = 0;
   int major = 0;  // CUDA compute capability; 0 with HIP
   int minor = 0;
+  int wave_size = 32;  // lanes of a hardware wave
   int num_multiprocessors = 0;
   int driver_version = 0;   // 1000 * major + 10 * minor
   int runtime_version = 0;  // likewise
@@ -36,42 +37,24 @@ struct Launch {
   bool dependent = false;  // programmatic dependent launch: gpu.h, WaitForPreviousKernel
 };
 
-#if defined(__CUDACC__) || defined(__HIP__)
+#if KVS_DEVICE_CODE
 
 // Launches `kernel` with `shared_bytes` of dynamic shared memory. Kernels that ask for more than
 // 48 KiB have been allowed to by AllowShared.
 template <class... Params, class... Args>
 void LaunchKernel(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
                   const Launch& launch, Args&&... args) {
-#if defined(__HIP__) || defined(KVS_HIP)
-  kernel<<<grid, block, shared_bytes, launch.stream>>>(static_cast<Params>(args)...);
-  KVS_GPU(GetLastError());
-#else
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = launch.stream;
-  config.attrs = &attribute;
-  config.numAttrs = launch.dependent ? 1 : 0;
-  KVS_GPU(LaunchKernelEx(&config, kernel, static_cast<Params>(args)...));
-#endif
+  const Error error = StartKernel<Params...>(kernel, grid, block, shared_bytes, launch.stream,
+                                             launch.dependent, static_cast<Params>(args)...);
+  if (error != kSuccess) Fail(__FILE__, __LINE__, "kernel launch", error);
 }
 
 // Once per kernel, before its first launch; not during a graph's capture.
 template <class... Params>
 void AllowShared(void (*kernel)(Params...), size_t bytes) {
   if (bytes <= 48 * 1024) return;
-#if defined(__HIP__) || defined(KVS_HIP)
-  KVS_GPU(FuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                           hipFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
-#else
-  KVS_GPU(FuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(bytes)));
-#endif
+  const Error error = AllowDynamicShared(kernel, bytes);
+  if (error != kSuccess) Fail(__FILE__, __LINE__, "dynamic shared memory", error);
 }
 
 #endif

@@ -121,7 +121,7 @@ struct DecodeLoader {
 #pragma unroll
       for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
         const uint32_t holder = (at.tile - ids_tile) * Traits::kRowTiles + r;
-        const uint32_t block = __shfl_sync(0xffffffffu, id, static_cast<int>(holder));
+        const uint32_t block = ShuffleFrom(id, holder);
         CopyRows(block, FirstToken() + r * 16,
                  stages + stage * Traits::kStageBytes + r * 16 * Traits::kRowBytes);
       }
@@ -306,7 +306,7 @@ struct DecodeState {
         top0 = fmaxf(top0, ShuffleXor(top0, mask));
         top1 = fmaxf(top1, ShuffleXor(top1, mask));
       }
-      if (__any_sync(0xffffffffu, top0 != max[n][0] || top1 != max[n][1])) {
+      if (AnyInWarp(top0 != max[n][0] || top1 != max[n][1])) {
         Rescale(n, exp2f(max[n][0] - top0), exp2f(max[n][1] - top1));
         max[n][0] = top0;
         max[n][1] = top1;

@@ -29,7 +29,7 @@ template <class Traits, class Act>
 __global__ void __launch_bounds__(Traits::kThreads)
     PagedDecodeKernel(const KVS_GRID_CONSTANT PagedAttentionParams params,
                       const KVS_GRID_CONSTANT DecodePlan plan) {
-  extern __shared__ __align__(128) uint8_t shared[];
+  KVS_DYNAMIC_SHARED(uint8_t, shared, 128);
   const uint32_t warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
   const uint32_t group = params.num_heads / num_kv_heads;
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
       state.Clear();
     }
     WaitAsyncCopies<static_cast<int>(Traits::kStages) - 2>();
-    __syncwarp();
+    SyncWarp();
     // The stage that the last round has read is free again.
     loader.LoadNext((stage + Traits::kStages - 1) % Traits::kStages);
 

@@ -105,7 +105,7 @@ KVS_DEVICE void JoinParts(DecodeMergeSpace<Traits> space, const DecodePlan& plan
   float2* states = reinterpret_cast<float2*>(space.out);  // [num_parts][group]
   for (uint32_t i = threadIdx.x; i < span.num_parts * group; i += Traits::kThreads) {
     const uint32_t part = i / group, head = i % group;
-    states[i] = __ldcg(&plan.partial_state[span.SlotOf(part) * group + head]);
+    states[i] = LoadPublished(&plan.partial_state[span.SlotOf(part) * group + head]);
   }
   __syncthreads();
   for (uint32_t i = threadIdx.x; i < group * kQuads; i += Traits::kThreads) {
@@ -119,7 +119,7 @@ KVS_DEVICE void JoinParts(DecodeMergeSpace<Traits> space, const DecodePlan& plan
     float4 value = make_float4(0, 0, 0, 0);
 #pragma unroll 8
     for (uint32_t part = 0; part < span.num_parts; ++part) {
-      const float4 piece = __ldcg(&reinterpret_cast<const float4*>(
+      const float4 piece = LoadPublished(&reinterpret_cast<const float4*>(
           plan.partial_out)[(span.SlotOf(part) * group + head) * kQuads + quad]);
       const float2 state = states[part * group + head];
       const float weight = exp2f(state.x - max);

@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(Traits::kThreads)
     PagedPrefillKernel(const KVS_GRID_CONSTANT PagedAttentionParams params,
                        const KVS_GRID_CONSTANT PrefillTiles tiles, uint32_t tile_tokens,
                        DType act) {
-  extern __shared__ __align__(1024) uint8_t prefill_shared[];
+  KVS_DYNAMIC_SHARED(uint8_t, prefill_shared, 1024);
   WaitForPreviousKernel();
   AllowNextKernel();
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;

@@ -48,15 +48,15 @@ struct PackedRow {
   uint32_t num_logprobs;
   uint32_t record;  // index of its LogprobRecord; kNoRecord = none wanted
 
-  KVS_HD bool truncates() const {
+  constexpr bool truncates() const {
     return top_k > 0 || top_p < 1.0f || min_exponent > -__builtin_inff();
   }
   // Sums over the whole row serve draws that depend on all of it.
-  KVS_HD bool needs_sums() const {
+  constexpr bool needs_sums() const {
     return factor > 0 && top_k == 0 && !(min_exponent > -__builtin_inff());
   }
   // Truncated by top_p alone: next to nothing is known of how many candidates there are.
-  KVS_HD bool needs_histogram() const { return needs_sums() && top_p < 1.0f; }
+  constexpr bool needs_histogram() const { return needs_sums() && top_p < 1.0f; }
 };
 
 // The largest logit of a chunk with its token (sample_scan.cuh, MaxKey), and the sum of

@@ -1,0 +1,71 @@
+// Device code that NVIDIA and AMD spell differently; what each name does stands in
+// vendor/nvidia/device.cuh. A hardware wave of 64 lanes is two warps here.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#define KVS_DEVICE __device__ __forceinline__
+#define KVS_GRID_CONSTANT
+#define KVS_DYNAMIC_SHARED(T, name, alignment) KVS_HIP_DYNAMIC_SHARED(T, name, alignment)
+#if !defined(KVS_HIP_DYNAMIC_SHARED)  // the emulator of tests/emulator has its own
+#define KVS_HIP_DYNAMIC_SHARED(T, name, alignment) \
+  extern __shared__ __attribute__((aligned(alignment))) T name[]
+#endif
+
+namespace kvs::gpu {
+
+KVS_DEVICE void WaitForPreviousKernel() {}
+KVS_DEVICE void AllowNextKernel() {}
+
+template <class T>
+KVS_DEVICE T ShuffleXor(T value, uint32_t mask) {
+  return __shfl_xor(value, static_cast<int>(mask), static_cast<int>(kWarpSize));
+}
+
+template <class T>
+KVS_DEVICE T ShuffleUp(T value, uint32_t distance) {
+  return __shfl_up(value, distance, static_cast<int>(kWarpSize));
+}
+
+template <class T>
+KVS_DEVICE T ShuffleFrom(T value, uint32_t lane) {
+  return __shfl(value, static_cast<int>(lane), static_cast<int>(kWarpSize));
+}
+
+KVS_DEVICE bool AnyInWarp(bool value) {
+  const uint64_t lanes = __ballot(value);
+  return static_cast<uint32_t>(lanes >> (__lane_id() & ~(kWarpSize - 1))) != 0;
+}
+
+KVS_DEVICE void SyncWarp() {
+  __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
+  __builtin_amdgcn_wave_barrier();
+}
+
+// After the __threadfence that precedes it, a plain load does.
+template <class T>
+KVS_DEVICE T LoadPublished(const T* at) {
+  return *at;
+}
+
+// `value`, of which the compiler knows nothing: what is computed from it inside a loop is not kept
+// in registers from outside.
+KVS_DEVICE uint32_t Opaque(uint32_t value) {
+  asm volatile("" : "+v"(value));
+  return value;
+}
+
+// `value`, which is the same in all lanes of a hardware wave.
+KVS_DEVICE uint32_t WaveUniform(uint32_t value) { return __builtin_amdgcn_readfirstlane(value); }
+
+KVS_DEVICE float ToFloat(Bf16 value) { return Bf16ToFloat(value.bits); }
+KVS_DEVICE float ToFloat(F16 value) {
+  return static_cast<float>(__builtin_bit_cast(_Float16, value.bits));
+}
+KVS_DEVICE Bf16 ToBf16(float value) { return {FloatToBf16(value)}; }
+KVS_DEVICE F16 ToF16(float value) {
+  return {__builtin_bit_cast(uint16_t, static_cast<_Float16>(value))};
+}
+
+}  // namespace kvs::gpu
