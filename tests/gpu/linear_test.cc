@@ -178,7 +178,7 @@ TEST(GpuLinear, DependentLaunchesFollowEachOther) {
       KVS_GPU(StreamBeginCapture(launch.stream, KVS_GPU_NAME(StreamCaptureModeThreadLocal)));
       chain(launch, params);
       KVS_GPU(StreamEndCapture(launch.stream, &graph));
-      KVS_GPU(GraphInstantiate(&replay, graph, 0));
+      ASSERT_EQ(InstantiateGraph(&replay, graph), kSuccess);
       for (int i = 0; i < 3; ++i) KVS_GPU(GraphLaunch(replay, launch.stream));
       KVS_GPU(StreamSynchronize(launch.stream));
       KVS_GPU(GraphExecDestroy(replay));
