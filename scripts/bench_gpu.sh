@@ -43,22 +43,33 @@ cat >"$work/config.json" <<'JSON'
 JSON
 
 url=http://127.0.0.1:8321
+# Seconds that the device worked on steps, and that it waited between two.
+device_seconds() {
+  curl -sf "$url/metrics" | awk '/^kvserve_device_busy_seconds_total/ {busy = $2}
+    /^kvserve_device_idle_seconds_total/ {idle = $2} END {print busy, idle}'
+}
 for kv in fp8 bfloat16; do
   "$bin/kvserve" --device cuda --model "$work" --load-format dummy --served-model-name default \
-    --kv-cache-dtype "$kv" --enable-prefix-caching --max-num-seqs 256 \
+    --kv-cache-dtype "$kv" --enable-prefix-caching --max-num-seqs 512 \
     --max-num-batched-tokens 8192 --max-model-len 16384 --port 8321 >"$work/log" 2>&1 &
   server=$!
+  started=$(date +%s%N)
   for _ in $(seq 1200); do
     ! curl -sf "$url/readyz" >/dev/null || break
     kill -0 "$server" 2>/dev/null || { tail -n 3 "$work/log" >&2; exit 1; }
     sleep 0.1
   done
+  echo "== daemon, $kv cache: ready after $((($(date +%s%N) - started) / 1000000)) ms," \
+    "random weights made on the host included"
   # concurrency, requests, tokens in, tokens out
-  for load in "1 4 1024 128" "64 256 1024 128" "256 512 1000 256"; do
+  for load in "1 4 1024 128" "64 256 1024 128" "256 512 1000 256" "512 1024 1000 1000"; do
     read -r clients requests in out <<<"$load"
     echo "== daemon, $kv cache: $clients clients, $in tokens in, $out out"
+    read -r busy idle <<<"$(device_seconds)"
     "$bin/kvserve" bench "$url" --num-prompts "$requests" --concurrency "$clients" \
       --prompt-tokens "$in" --output-tokens "$out" | grep -E 'to first|inter-token|output thr'
+    device_seconds | awk -v busy="$busy" -v idle="$idle" '
+      {printf "device waited for the host: %.2f%% of %.1f s\n", 100 * ($2 - idle) / ($1 - busy + $2 - idle), $1 - busy}'
   done
   echo "== daemon, $kv cache: a prefix of 8K tokens"
   # Random weights are full of near ties, so the two texts may differ without --batch-invariant.

@@ -45,8 +45,9 @@ int Measure(const Command& command,
   if (!source) return Fail(source.error());
   const auto config = kvs::ReadModelConfig(source->dir());
   if (!config) return Fail(config.error());
-  const auto backend = kvs::OpenBackend(
-      {.device = command.device, .dtype = config->checkpoint_dtype, .cache_dir = {}});
+  const auto backend = kvs::OpenBackend({.device = command.device,
+                                         .dtype = config->checkpoint_dtype,
+                                         .cache_dir = kvs::CacheDirOf(kvs::ProcessEnvironment())});
   if (!backend) return Fail(backend.error());
   const auto report = run(command, **backend);
   return report ? Print(*report) : Fail(report.error());

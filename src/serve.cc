@@ -191,7 +191,7 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
   if (!config) return tl::unexpected(config.error());
   const auto backend = OpenBackend({.device = asked.device,
                                     .dtype = asked.model.dtype.value_or(config->checkpoint_dtype),
-                                    .cache_dir = {}});
+                                    .cache_dir = CacheDirOf(ProcessEnvironment())});
   if (!backend) return tl::unexpected(backend.error());
   LOG_INFO("device: {}", (*backend)->Describe());
   const auto options =

@@ -87,6 +87,13 @@ struct DeviceMemory {
   uint64_t free;
 };
 
+// What a device that works behind the host has done so far.
+struct DeviceTime {
+  double busy_seconds = 0.0;  // computing and sampling steps
+  double idle_seconds =
+      0.0;  // between two steps of which the second was asked for during the first
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -143,6 +150,11 @@ class Backend {
   // what they point to are free again when it returns), the second waits and fills params.results.
   virtual void StartSample(const SampleParams& params) = 0;
   virtual void FinishSample(const SampleParams& params) = 0;
+  // Where the device keeps the tokens of the latest StartSample, by row, for an Embed that follows.
+  // Null where the device has done its work when StartSample returns: the host then has them.
+  virtual const TokenId* sampled_tokens() const { return nullptr; }
+  // Up to the last FinishSample. Zeros where the host computes itself.
+  virtual DeviceTime device_time() const { return {}; }
   void Sample(const SampleParams& params) {
     StartSample(params);
     FinishSample(params);

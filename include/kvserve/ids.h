@@ -23,6 +23,8 @@ using RequestId = Id<struct RequestIdTag, uint64_t>;
 inline constexpr BlockId kNullBlock{0};
 // "No token": what the sampler returns for a row whose logits are not finite.
 inline constexpr TokenId kNoToken{UINT32_MAX};
+// Of an input token that the host knows: no row of the last sampling has it.
+inline constexpr uint32_t kNoSampledRow = UINT32_MAX;
 
 constexpr SlotId SlotOf(BlockId block, uint32_t offset, uint32_t block_size) {
   return {block.value * block_size + offset};

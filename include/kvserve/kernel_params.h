@@ -55,6 +55,10 @@ struct EmbedParams {
   const TokenId* token_ids;   // [num_tokens], each < vocab_size
   void* out;                  // [num_tokens, hidden] act
   uint32_t num_tokens;
+  // Both set: token i is sampled[sampled_rows[i]] where that row is not kNoSampledRow. Of a sampled
+  // kNoToken the result is of no meaning.
+  const uint32_t* sampled_rows = nullptr;  // [num_tokens]
+  const TokenId* sampled = nullptr;        // Backend::sampled_tokens()
 };
 
 // residual += x (when x is set), then out = residual / rms(residual) * weight, over each row.

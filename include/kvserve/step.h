@@ -1,5 +1,5 @@
 // What the scheduler asks of the model in one step. Spans view into the scheduler's sequences and
-// stay valid until Commit of the same plan.
+// may be read until Forward returns.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,9 @@ struct ScheduledSlice {
   // Rows of logits wanted: the last n of the new tokens. 0 for a chunk that does not reach the end
   // of the known tokens; 1 when a token is to be sampled; all for prompt logprobs.
   uint32_t num_logits_rows = 0;
+  // When set, the last of token_ids is kNoToken: the step before is still running, and the device
+  // takes the token that this row of its sampling draws.
+  uint32_t sampled_row = kNoSampledRow;
 };
 
 struct StepPlan {

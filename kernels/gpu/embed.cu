@@ -12,12 +12,15 @@ constexpr uint32_t kMaxThreads = 512;
 // A block copies one row, converting where the table's type is not the activations'.
 template <class Stored, class T>
 __global__ void EmbedKernel(const Stored* table, uint32_t vocab_size, uint32_t dim,
-                            const TokenId* token_ids, T* out) {
+                            const TokenId* token_ids, const uint32_t* sampled_rows,
+                            const TokenId* sampled, T* out) {
   WaitForPreviousKernel();
   AllowNextKernel();
   // A row of logits that was not finite left kNoToken in device memory as its sequence's next
   // input. The host drops that sequence; until then its row only has to be read from the table.
-  const uint32_t token = min(token_ids[blockIdx.x].value, vocab_size - 1);
+  const uint32_t row = sampled_rows == nullptr ? kNoSampledRow : sampled_rows[blockIdx.x];
+  const TokenId given = row == kNoSampledRow ? token_ids[blockIdx.x] : sampled[row];
+  const uint32_t token = min(given.value, vocab_size - 1);
   const Stored* from = table + size_t{token} * dim;
   T* to = out + size_t{blockIdx.x} * dim;
   for (uint32_t piece = threadIdx.x; piece < dim / 8; piece += blockDim.x) {
@@ -40,7 +43,7 @@ void Embed(const EmbedParams& params, const Launch& launch) {
     DispatchAct(launch.act, [&]<class T>() {
       LaunchKernel(EmbedKernel<Stored, T>, dim3(params.num_tokens), block, 0, launch,
                    table.data.as<const Stored>(), table.out_features, dim, params.token_ids,
-                   static_cast<T*>(params.out));
+                   params.sampled_rows, params.sampled, static_cast<T*>(params.out));
     });
   });
 }

@@ -8,12 +8,14 @@
 
 #include "gpu/attention.h"
 #include "gpu/device_facts.h"
+#include "gpu/experts.h"
 #include "gpu/gpu_memory.h"
 #include "gpu/gpu_weight.h"
 #include "gpu/graph_recorder.h"
 #include "gpu/linear.h"
 #include "gpu/ops.h"
 #include "gpu/sample.h"
+#include "gpu/step_timer.h"
 #include "gpu/upload.h"
 
 namespace kvs::gpu {
@@ -31,7 +33,12 @@ std::string Gibibytes(size_t bytes) {
 class GpuBackend final : public Backend {
  public:
   GpuBackend(const GpuBackendOptions& options, const DeviceFacts& facts, Stream stream)
-      : options_(options), facts_(facts), stream_(stream), uploader_(facts.index), graphs_(stream) {
+      : options_(options),
+        facts_(facts),
+        stream_(stream),
+        uploader_(facts.index),
+        timer_(stream),
+        graphs_(stream) {
     launch_.stream = stream;
     launch_.act = options.dtype;
     launch_.facts = &facts_;
@@ -96,7 +103,10 @@ class GpuBackend final : public Backend {
                                                    DType dtype) override;
   Result<void> Reserve(const BackendLimits& limits) override;
 
-  void BeginStep() override { attention_.BeginStep(); }
+  void BeginStep() override {
+    timer_.Begin();
+    attention_.BeginStep();
+  }
   uint32_t PaddedBatch(uint32_t num_seqs) const override;
   void RunRecorded(uint64_t key, const std::function<void()>& ops) override {
     if (options_.enforce_eager) return ops();
@@ -115,14 +125,24 @@ class GpuBackend final : public Backend {
   }
   void SiluMul(const SiluMulParams& params) override { gpu::SiluMul(params, launch_); }
   void GatherRows(const GatherRowsParams& params) override { gpu::GatherRows(params, launch_); }
+  bool has_experts() const override { return true; }
+  void RouteExperts(const RouteExpertsParams& params) override { experts_.Route(params, launch_); }
+  void ExpertLinear(const ExpertLinearParams& params) override { experts_.Linear(params, launch_); }
+  void CombineExperts(const CombineExpertsParams& params) override {
+    experts_.Combine(params, launch_);
+  }
   void StartSample(const SampleParams& params) override {
     FetchSaturated();  // before the copies that FinishSample waits for
     sample_.Start(params, launch_);
+    timer_.End();
   }
   void FinishSample(const SampleParams& params) override {
     sample_.Finish(params);
+    timer_.Finished();
     AddSaturated();
   }
+  DeviceTime device_time() const override { return timer_.total(); }
+  const TokenId* sampled_tokens() const override { return sample_.token_ids(); }
   void Synchronize() override {
     FetchSaturated();
     KVS_GPU(StreamSynchronize(stream_));
@@ -149,6 +169,8 @@ class GpuBackend final : public Backend {
   LinearOp linear_;
   AttentionOp attention_;
   SampleOp sample_;
+  ExpertOps experts_;
+  StepTimer timer_;
   GraphRecorder graphs_;
   std::vector<const GpuWeight*> shapes_;  // one weight of each shape
   uint32_t max_num_seqs_ = 0;
@@ -206,6 +228,7 @@ Result<void> GpuBackend::Reserve(const BackendLimits& limits) {
   max_num_seqs_ = limits.max_num_seqs;
   KVS_RETURN_IF_ERROR(attention_.Reserve(limits, facts_, options_.batch_invariant));
   KVS_RETURN_IF_ERROR(sample_.Reserve(limits));
+  KVS_RETURN_IF_ERROR(experts_.Reserve(limits));
   std::vector<const GpuWeight*> inner, output;
   for (const GpuWeight* weight : shapes_) {
     (weight->out_features == limits.vocab_size ? output : inner).push_back(weight);

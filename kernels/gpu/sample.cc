@@ -85,8 +85,11 @@ void SampleOp::Start(const SampleParams& params, const Launch& launch) {
     first += packed.num_rows;
     num_records += packed.num_records;
   }
-  KVS_GPU(MemcpyAsync(slot.output.data(), output_.data(), OutputBytes(params.num_rows, num_records),
-                      KVS_GPU_NAME(MemcpyDeviceToHost), launch.stream));
+  if (params.num_rows > 0) {
+    KVS_GPU(MemcpyAsync(slot.output.data(), output_.data(),
+                        OutputBytes(params.num_rows, num_records), KVS_GPU_NAME(MemcpyDeviceToHost),
+                        launch.stream));
+  }
   KVS_GPU(EventRecord(slot.output_copied, launch.stream));
 }
 

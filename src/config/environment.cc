@@ -155,6 +155,13 @@ Result<HubOptions> ReadHubEnvironment(const char* const* environment) {
   return options;
 }
 
+std::string CacheDirOf(const char* const* environment) {
+  const std::string cache_home(ValueOf(environment, "XDG_CACHE_HOME"));
+  if (cache_home.starts_with('/')) return cache_home + "/kvserve";
+  const std::string home(ValueOf(environment, "HOME"));
+  return home.starts_with('/') ? home + "/.cache/kvserve" : std::string();
+}
+
 const char* const* ProcessEnvironment() { return environ; }
 
 }  // namespace kvs

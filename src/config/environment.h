@@ -22,6 +22,10 @@ Result<std::vector<Setting>> ReadEnvironment(const char* const* environment,
 // repeats a token.
 Result<HubOptions> ReadHubEnvironment(const char* const* environment);
 
+// Where kvserve keeps what it can make again: XDG_CACHE_HOME/kvserve, else ~/.cache/kvserve. Empty
+// when neither XDG_CACHE_HOME nor HOME is an absolute path: nothing is kept then.
+std::string CacheDirOf(const char* const* environment);
+
 // This process's variables.
 const char* const* ProcessEnvironment();
 

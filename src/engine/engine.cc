@@ -47,7 +47,7 @@ Engine::Engine(const EngineOptions& options, StepRunner& runner, MetricsRegistry
       metrics_(metrics, options),
       runner_(runner),
       scheduler_(options.scheduler),
-      sampler_(options.scheduler.limits) {
+      steps_{LaunchedStep(options.scheduler.limits), LaunchedStep(options.scheduler.limits)} {
   arrivals_.reserve(MostLive());
   cancelled_.reserve(MostLive());
   touched_.reserve(MostLive());
@@ -62,7 +62,7 @@ void Engine::Run() {
     Step();
     AnswerResets();
     heartbeat_.store(steady_clock::now(), std::memory_order_relaxed);
-    if (!scheduler_.idle()) {
+    if (!scheduler_.idle() || running_ != nullptr) {
       checked_since_busy_ = false;
       continue;
     }
@@ -76,16 +76,32 @@ void Engine::Run() {
 void Engine::Step() {
   AcceptInbox();
   SweepCancelled();
+  LaunchedStep* const before = std::exchange(running_, nullptr);
+  LaunchedStep* const step = Launch();
+  // From here on the older step's tokens exist: sequences, hashes and clients may learn of them.
+  if (before != nullptr) Finish(*before);
+  if (step != nullptr) StartSampling(*step);
+  if (before != nullptr) Publish(*before);
+  if (step == nullptr) return;
+  if (runner_.is_pipelined()) {
+    running_ = step;
+  } else {
+    Finish(*step);
+    Publish(*step);
+  }
+}
+
+// Null when nothing runs, or when all that runs waits for the tokens of the step before.
+Engine::LaunchedStep* Engine::Launch() {
   const StepPlan& plan = scheduler_.Plan();  // who runs, how many tokens, in which blocks
-  if (plan.slices.empty()) return;
+  if (plan.slices.empty()) return nullptr;
   NoteScheduled();
-  float* logits = runner_.Forward(plan);  // K/V written at slots, read by block table
-  const std::span<const TokenId> sampled = Sample(plan, logits);
-  // From here on the step's tokens exist: sequences, hashes and clients may learn of them.
-  metrics_.OnStep(plan.num_tokens);
-  const std::span<const SequenceUpdate> updates = scheduler_.Commit(sampled);
-  UpdateMetrics();
-  Publish(updates);
+  LaunchedStep& step = steps_[next_step_++ % steps_.size()];
+  step.plan = &plan;
+  step.sequences.assign(scheduler_.planned().begin(), scheduler_.planned().end());
+  step.num_tokens = plan.num_tokens;
+  step.logits = runner_.Forward(plan);  // K/V written at slots, read by block table
+  return &step;
 }
 
 void Engine::AcceptInbox() {
@@ -127,24 +143,47 @@ void Engine::NoteScheduled() {
   }
 }
 
-std::span<const TokenId> Engine::Sample(const StepPlan& plan, float* logits) {
-  const std::span<Sequence* const> planned = scheduler_.planned();
-  sampler_.Clear();
-  for (size_t i = 0; i < planned.size(); ++i) {
-    LiveRequest& live = LiveOf(*planned[i]);
-    live.slice = i;
-    sampler_.AddSlice(live.sampler, planned[i]->token_ids, plan.slices[i]);
+void Engine::StartSampling(LaunchedStep& step) {
+  Sampler& sampler = step.sampler;
+  sampler.Clear();
+  for (size_t i = 0; i < step.sequences.size(); ++i) {
+    Sequence& sequence = *step.sequences[i];
+    const ScheduledSlice& slice = step.plan->slices[i];
+    if (sequence.finish != FinishReason::kNone) {  // found to have ended while this step ran
+      sampler.SkipSlice(slice);
+      continue;
+    }
+    sampler.AddSlice(LiveOf(sequence).sampler, sequence.token_ids, slice);
+    sequence.sampled_row = sampler.DrawRow(i);
   }
-  if (!sampler_.rows().empty()) runner_.Sample(sampler_.rows(), sampler_.results(), logits);
-  return sampler_.Collect();
+  // A device at work is waited for with the results, also of a step that has none.
+  if (sampler.rows().empty() && !runner_.is_pipelined()) return;
+  runner_.StartSample(sampler.rows(), sampler.results(), step.logits);
 }
 
-void Engine::Publish(std::span<const SequenceUpdate> updates) {
+// Waits for the step's tokens and gives them to the sequences.
+void Engine::Finish(LaunchedStep& step) {
+  Sampler& sampler = step.sampler;
+  if (!sampler.rows().empty() || runner_.is_pipelined()) {
+    runner_.FinishSample(sampler.rows(), sampler.results());
+  }
+  for (size_t i = 0; i < step.sequences.size(); ++i) {
+    if (step.sequences[i]->finish != FinishReason::kNone) sampler.Drop(i);
+  }
+  metrics_.OnStep(step.num_tokens);
+  step.updates = scheduler_.Commit(sampler.Collect());
+  for (const SequenceUpdate& update : step.updates) {
+    if (update.has_token) LiveOf(*update.sequence).sampler.CountOutput(update.token);
+  }
+  UpdateMetrics();
+}
+
+void Engine::Publish(const LaunchedStep& step) {
   const SteadyTime now = steady_clock::now();
-  for (const SequenceUpdate& update : updates) {
+  for (const SequenceUpdate& update : step.updates) {
     Sequence& sequence = *update.sequence;
     LiveRequest& live = LiveOf(sequence);
-    TokenEvent event = MakeEvent(update, live);
+    TokenEvent event = MakeEvent(update, live, step.sampler);
     if (update.has_token) NoteToken(live, now);
     if (!live.had_event) {
       live.had_event = true;
@@ -178,7 +217,8 @@ void Engine::NotifyReaders() {
   touched_.clear();
 }
 
-TokenEvent Engine::MakeEvent(const SequenceUpdate& update, LiveRequest& live) {
+TokenEvent Engine::MakeEvent(const SequenceUpdate& update, LiveRequest& live,
+                             const Sampler& sampler) {
   TokenEvent event;
   event.has_token = update.has_token;
   event.token = update.token;
@@ -189,10 +229,9 @@ TokenEvent Engine::MakeEvent(const SequenceUpdate& update, LiveRequest& live) {
   }
   if (event.finish == FinishReason::kError) event.error = kNotFinite;
   if (update.has_token) {
-    const SampleResult* drawn = sampler_.DrawResult(live.slice);
+    const SampleResult* drawn = sampler.DrawResult(update.slice);
     KVS_CHECK(drawn != nullptr);
     event.logprobs = live.sampler.OutputLogprobs(*drawn);
-    live.sampler.CountOutput(update.token);
   }
   return event;
 }
@@ -235,6 +274,7 @@ void Engine::End(Sequence& sequence, TokenEvent last_event, SteadyTime now) {
 void Engine::UpdateMetrics() {
   const SchedulerStats& stats = scheduler_.stats();
   metrics_.Update(stats, runner_.num_saturated(), scheduler_.idle());
+  metrics_.Update(runner_.device_time());
   // Who waits after a step found no room: then the running ones are all the seats there are.
   const uint32_t max_num_seqs = options_.scheduler.limits.max_num_seqs;
   num_seats_.store(stats.num_waiting > 0 ? stats.num_running : max_num_seqs,

@@ -1,12 +1,19 @@
 // Engine: the one thread that owns scheduler, model and sampler. HTTP threads hand it requests
 // through a bounded inbox and read each request's events from its own channel; nothing else passes.
 //
+// Where the device works while the host goes on (StepRunner::is_pipelined), a step is planned and
+// handed to the device while the one before runs: the device goes from one to the next without a
+// gap, and the host tells clients about a step while the next one runs. Who stopped in step N is
+// found while N + 1 runs, whose surplus token is dropped. Sampling of N + 1 is set up once the
+// tokens of N are known, so that penalties count them; the device is still computing then.
+//
 // Every accepted request ends in exactly one last event, also when the engine is stopped.
 // A step allocates nothing in steady state but the events it pushes: the channel's vectors, and
 // logprobs where a client asked for them. Sequences and their sampling state are made by the
 // thread that submits them.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -57,15 +64,30 @@ class Engine : public EngineHandle {
  private:
   static constexpr size_t kMaxPendingResets = 64;
 
+  // A step from its Forward to the publishing of its tokens.
+  struct LaunchedStep {
+    explicit LaunchedStep(const StepLimits& limits) : sampler(limits) {
+      sequences.reserve(limits.max_num_seqs);
+    }
+    const StepPlan* plan = nullptr;  // sizes alone are read after Forward, and until the next Plan
+    std::vector<Sequence*> sequences;  // by slice; valid until this step's Commit
+    uint32_t num_tokens = 0;
+    float* logits = nullptr;
+    Sampler sampler;
+    std::span<const SequenceUpdate> updates;  // once finished
+  };
+
   // Engine thread.
   void Run();
   void Step();
   void AcceptInbox();
   void SweepCancelled();
   void NoteScheduled();
-  std::span<const TokenId> Sample(const StepPlan& plan, float* logits);
-  void Publish(std::span<const SequenceUpdate> updates);
-  TokenEvent MakeEvent(const SequenceUpdate& update, LiveRequest& live);
+  LaunchedStep* Launch();
+  void StartSampling(LaunchedStep& step);
+  void Finish(LaunchedStep& step);
+  void Publish(const LaunchedStep& step);
+  TokenEvent MakeEvent(const SequenceUpdate& update, LiveRequest& live, const Sampler& sampler);
   void Touch(const TokenChannel& channel);
   void NotifyReaders();
   void NoteToken(LiveRequest& live, SteadyTime now);
@@ -102,7 +124,9 @@ class Engine : public EngineHandle {
   EngineMetrics metrics_;
   StepRunner& runner_;
   Scheduler scheduler_;
-  Sampler sampler_;
+  std::array<LaunchedStep, 2> steps_;  // in turn
+  uint32_t next_step_ = 0;
+  LaunchedStep* running_ = nullptr;  // on the device while Step returns; null unless pipelined
   std::vector<Arrival> arrivals_;
   std::vector<Sequence*> cancelled_;
   std::vector<std::shared_ptr<ChannelSignal>> touched_;  // has events that no one was told of

@@ -111,7 +111,13 @@ EngineMetrics::Counts::Counts(MetricsRegistry& r)
                        "Cached KV blocks that were forgotten because their memory was needed.")),
       saturated_values(
           r.AddCounter("kvserve_kv_saturated_values_total",
-                       "Elements of K and V clipped to the largest FP8 value when stored.")) {}
+                       "Elements of K and V clipped to the largest FP8 value when stored.")),
+      device_busy_seconds(r.AddCounter("kvserve_device_busy_seconds_total",
+                                       "Time a GPU spent on steps; 0 on the CPU.")),
+      device_idle_seconds(r.AddCounter(
+          "kvserve_device_idle_seconds_total",
+          "Time a GPU waited between two steps, the second of which was wanted before the first "
+          "was done; 0 on the CPU.")) {}
 
 EngineMetrics::Tokens::Tokens(MetricsRegistry& r)
     : prompt_tokens(r.AddCounter("vllm:prompt_tokens_total",
@@ -225,6 +231,12 @@ void EngineMetrics::Update(const SchedulerStats& stats, uint64_t num_saturated, 
   counts_.preemptions.To(stats.num_preemptions);
   counts_.evicted_blocks.To(stats.num_evicted_blocks);
   counts_.saturated_values.To(num_saturated);
+}
+
+void EngineMetrics::Update(const DeviceTime& time) {
+  counts_.device_busy_seconds.Add(time.busy_seconds - device_time_.busy_seconds);
+  counts_.device_idle_seconds.Add(time.idle_seconds - device_time_.idle_seconds);
+  device_time_ = time;
 }
 
 void EngineMetrics::OnStep(uint32_t num_tokens) { distributions_.step_tokens.Observe(num_tokens); }

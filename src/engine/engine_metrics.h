@@ -9,6 +9,7 @@
 
 #include "base/metrics.h"
 #include "engine/engine_options.h"
+#include "kvserve/backend.h"
 #include "kvserve/request.h"
 
 namespace kvs {
@@ -40,6 +41,7 @@ class EngineMetrics {
   // after Commit, before a client hears of what it did. `idle`: no request exists, so that every
   // block still held is a leak.
   void Update(const SchedulerStats& stats, uint64_t num_saturated, bool idle);
+  void Update(const DeviceTime& time);
   void OnStep(uint32_t num_tokens);
   // The prompt is computed: its first event goes out.
   void OnPromptDone(uint32_t num_prompt_tokens, uint32_t num_cached_tokens);
@@ -104,6 +106,8 @@ class EngineMetrics {
     Following preemptions;
     Following evicted_blocks;
     Following saturated_values;
+    Counter& device_busy_seconds;
+    Counter& device_idle_seconds;
   };
   // Tokens and requests, counted here.
   struct Tokens {
@@ -137,6 +141,7 @@ class EngineMetrics {
   };
 
   const double num_blocks_;
+  DeviceTime device_time_;  // as last told
   State state_;
   Counts counts_;
   Tokens tokens_;

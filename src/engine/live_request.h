@@ -2,7 +2,6 @@
 // event. Made by the submitting thread, then used by the engine thread alone.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -26,7 +25,6 @@ struct LiveRequest {
   RequestTimeline timeline;
   bool was_scheduled = false;
   bool had_event = false;
-  size_t slice = 0;  // in the plan of the current step
 };
 
 // A request on its way through the inbox.

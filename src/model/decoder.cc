@@ -96,9 +96,12 @@ class Decoder : public Model {
         sm_scale_(1.0f / std::sqrt(static_cast<float>(config.head_dim))) {}
 
   float* Forward(const StepPlan& plan) override;
-  void Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
-              float* logits) override;
+  bool is_pipelined() const override { return backend_.sampled_tokens() != nullptr; }
+  void StartSample(std::span<const SampleRow> rows, std::span<SampleResult> results,
+                   float* logits) override;
+  void FinishSample(std::span<const SampleRow> rows, std::span<SampleResult> results) override;
   uint64_t num_saturated() const override { return num_saturated_; }
+  DeviceTime device_time() const override { return backend_.device_time(); }
   const ModelConfig& config() const override { return config_; }
   const KvLayout& kv_layout() const override { return kv_cache_.layout(); }
   uint64_t weight_bytes() const override { return weights_.bytes; }
@@ -115,6 +118,8 @@ class Decoder : public Model {
   // branch = the layer's MLP of normed.
   void Mlp(const DecoderLayer& layer);
   void Experts(const DecoderLayer& layer);
+  SampleParams ParamsOf(std::span<const SampleRow> rows, std::span<SampleResult> results,
+                        float* logits) const;
 
   const ModelConfig config_;
   Backend& backend_;
@@ -151,7 +156,9 @@ void Decoder::Compute() {
   backend_.Embed({.table = weights_.embedding.get(),
                   .token_ids = in_.token_ids(),
                   .out = act_.residual.data(),
-                  .num_tokens = n});
+                  .num_tokens = n,
+                  .sampled_rows = in_.sampled_rows(),
+                  .sampled = backend_.sampled_tokens()});
   const void* branch = nullptr;  // not yet added to the residual
   for (uint32_t l = 0; l < config_.num_layers; ++l) {
     const DecoderLayer& layer = weights_.layers[l];
@@ -282,14 +289,23 @@ void Decoder::Attend(const DecoderLayer& layer, uint32_t index) {
                            .window = config_.Layer(index).window});
 }
 
-void Decoder::Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
-                     float* logits) {
+SampleParams Decoder::ParamsOf(std::span<const SampleRow> rows, std::span<SampleResult> results,
+                               float* logits) const {
   KVS_CHECK_OP(results.size(), >=, rows.size());
-  backend_.Sample({.logits = logits,
-                   .rows = rows.data(),
-                   .results = results.data(),
-                   .num_rows = static_cast<uint32_t>(rows.size()),
-                   .vocab_size = config_.vocab_size});
+  return {.logits = logits,
+          .rows = rows.data(),
+          .results = results.data(),
+          .num_rows = static_cast<uint32_t>(rows.size()),
+          .vocab_size = config_.vocab_size};
+}
+
+void Decoder::StartSample(std::span<const SampleRow> rows, std::span<SampleResult> results,
+                          float* logits) {
+  backend_.StartSample(ParamsOf(rows, results, logits));
+}
+
+void Decoder::FinishSample(std::span<const SampleRow> rows, std::span<SampleResult> results) {
+  backend_.FinishSample(ParamsOf(rows, results, act_.logits.as<float>()));
 }
 
 }  // namespace

@@ -36,12 +36,24 @@ struct ModelLoadOptions {
 class StepRunner {
  public:
   virtual ~StepRunner() = default;
+  // Whether the calls below return while the device is still at work, so that a step can be planned
+  // before the last one's tokens are known; plans may then have a sampled_row.
+  virtual bool is_pipelined() const { return false; }
   // Computes the plan's tokens: writes their K/V, returns logits [num_logits_rows, vocab_size] in
-  // slice order. Valid until the next Forward; Backend::Sample may overwrite them.
+  // slice order. Valid until the next Forward; sampling may overwrite them.
   virtual float* Forward(const StepPlan& plan) = 0;
-  virtual void Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
-                      float* logits) = 0;
+  // Starts the sampling of the last Forward's logits; it may be followed by another Forward before
+  // FinishSample of the same rows waits for it and fills `results`. In between, `rows` and
+  // `results` stay where they are; what rows point to is free again when StartSample returns.
+  virtual void StartSample(std::span<const SampleRow> rows, std::span<SampleResult> results,
+                           float* logits) = 0;
+  virtual void FinishSample(std::span<const SampleRow> rows, std::span<SampleResult> results) = 0;
+  void Sample(std::span<const SampleRow> rows, std::span<SampleResult> results, float* logits) {
+    StartSample(rows, results, logits);
+    FinishSample(rows, results);
+  }
   virtual uint64_t num_saturated() const = 0;  // elements clipped to the largest FP8 code, ever
+  virtual DeviceTime device_time() const { return {}; }  // Backend::device_time
 };
 
 class KvCache;

@@ -10,7 +10,7 @@ namespace kvs {
 namespace {
 
 constexpr size_t kAlignWords = 16;  // 64 bytes
-constexpr size_t kNumArrays = 7;
+constexpr size_t kNumArrays = 8;
 
 constexpr size_t AlignUp(size_t words) {
   return (words + kAlignWords - 1) / kAlignWords * kAlignWords;
@@ -29,7 +29,7 @@ uint32_t SeqLen(const ScheduledSlice& slice) {
 
 Result<StepInputs> StepInputs::Make(const StepLimits& limits, const IdLimits& ids,
                                     Backend& backend) {
-  const size_t words = size_t{3} * limits.max_num_batched_tokens + size_t{2} * limits.max_num_seqs +
+  const size_t words = size_t{4} * limits.max_num_batched_tokens + size_t{2} * limits.max_num_seqs +
                        1 + limits.max_num_logits_rows +
                        size_t{limits.max_num_seqs} * limits.MaxBlocksPerSeq() +
                        kNumArrays * kAlignWords;
@@ -42,6 +42,7 @@ Result<StepInputs> StepInputs::Make(const StepLimits& limits, const IdLimits& id
 }
 
 void StepInputs::Fill(const StepPlan& plan, Backend& backend) {
+  keeps_sampled_ = backend.sampled_tokens() != nullptr;
   CheckPlan(plan);
   ChooseShape(plan, backend);
   words_used_ = 0;
@@ -104,7 +105,13 @@ void StepInputs::CheckSlice(const ScheduledSlice& slice) const {
     KVS_CHECK(block != kNullBlock || i < num_unseen);
     KVS_CHECK_OP(block.value, <=, ids_.num_blocks);
   }
-  for (const TokenId token : slice.token_ids) KVS_CHECK_OP(token.value, <, ids_.vocab_size);
+  auto known = slice.token_ids;
+  if (slice.sampled_row != kNoSampledRow) {
+    KVS_CHECK(keeps_sampled_);
+    KVS_CHECK_OP(slice.sampled_row, <, limits_.max_num_logits_rows);
+    known = known.first(known.size() - 1);
+  }
+  for (const TokenId token : known) KVS_CHECK_OP(token.value, <, ids_.vocab_size);
 }
 
 std::span<uint32_t> StepInputs::Place(size_t count, size_t* offset) {
@@ -116,6 +123,8 @@ std::span<uint32_t> StepInputs::Place(size_t count, size_t* offset) {
 
 void StepInputs::FillTokens(const StepPlan& plan) {
   const auto token_ids = Place(num_tokens_, &token_ids_);
+  const auto sampled_rows = Place(keeps_sampled_ ? num_tokens_ : 0, &sampled_rows_);
+  std::fill(sampled_rows.begin(), sampled_rows.end(), kNoSampledRow);
   const auto positions = Place(num_tokens_, &positions_);
   const auto slots = Place(num_tokens_, &slot_mapping_);
   const auto logits_rows = Place(num_logits_rows_, &logits_rows_);
@@ -131,6 +140,7 @@ void StepInputs::FillTokens(const StepPlan& plan) {
       ++position;
       ++row;
     }
+    if (slice.sampled_row != kNoSampledRow) sampled_rows[row - 1] = slice.sampled_row;
     for (uint32_t i = slice.num_logits_rows; i > 0; --i) logits_rows[logits_row++] = row - i;
   }
   for (; row < num_tokens_; ++row) {  // padding

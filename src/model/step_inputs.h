@@ -43,7 +43,11 @@ class StepInputs {
     return is_decode_ ? uint64_t{num_seqs_} << 32 | max_blocks_per_seq_ : 0;
   }
 
-  const TokenId* token_ids() const { return Device<TokenId>(token_ids_); }      // [num_tokens]
+  const TokenId* token_ids() const { return Device<TokenId>(token_ids_); }  // [num_tokens]
+  // [num_tokens] EmbedParams::sampled_rows; null where the device keeps no sampled tokens.
+  const uint32_t* sampled_rows() const {
+    return keeps_sampled_ ? Device<uint32_t>(sampled_rows_) : nullptr;
+  }
   const uint32_t* positions() const { return Device<uint32_t>(positions_); }    // [num_tokens]
   const SlotId* slot_mapping() const { return Device<SlotId>(slot_mapping_); }  // [num_tokens]
   // [num_seqs + 1] prefix sums of new tokens.
@@ -75,6 +79,7 @@ class StepInputs {
 
   StepLimits limits_;
   IdLimits ids_;
+  bool keeps_sampled_ = false;
   std::vector<uint32_t> host_;  // all arrays behind one another, so that one copy uploads them
   DeviceBuffer device_;
   size_t words_used_ = 0;
@@ -86,6 +91,7 @@ class StepInputs {
   uint32_t max_blocks_per_seq_ = 0;
   // Offsets in words.
   size_t token_ids_ = 0;
+  size_t sampled_rows_ = 0;
   size_t positions_ = 0;
   size_t slot_mapping_ = 0;
   size_t query_start_loc_ = 0;

@@ -48,9 +48,20 @@ void Sampler::AddSlice(SequenceSampler& sequence, std::span<const TokenId> token
   num_logits_rows_ += slice.num_logits_rows;
 }
 
+void Sampler::SkipSlice(const ScheduledSlice& slice) {
+  slices_.push_back({nullptr, static_cast<uint32_t>(rows_.size()), 0, false});
+  num_logits_rows_ += slice.num_logits_rows;
+}
+
+void Sampler::Drop(size_t slice) { slices_[slice].sequence = nullptr; }
+
 std::span<const TokenId> Sampler::Collect() {
   sampled_.clear();
   for (const SliceRows& slice : slices_) {
+    if (slice.sequence == nullptr) {
+      sampled_.push_back(TokenId{0});
+      continue;
+    }
     const uint32_t end = slice.first_row + slice.num_prompt_rows;
     for (uint32_t row = slice.first_row; row < end; ++row) {
       slice.sequence->AddPromptLogprobs(results_[row]);
@@ -63,8 +74,13 @@ std::span<const TokenId> Sampler::Collect() {
 }
 
 const SampleResult* Sampler::DrawResult(size_t slice) const {
+  const uint32_t row = DrawRow(slice);
+  return row == kNoSampledRow ? nullptr : &results_[row];
+}
+
+uint32_t Sampler::DrawRow(size_t slice) const {
   const SliceRows& rows = slices_[slice];
-  return rows.draws ? &results_[rows.first_row + rows.num_prompt_rows] : nullptr;
+  return rows.draws ? rows.first_row + rows.num_prompt_rows : kNoSampledRow;
 }
 
 }  // namespace kvs

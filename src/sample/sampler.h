@@ -28,20 +28,27 @@ class Sampler {
   void AddSlice(SequenceSampler& sequence, std::span<const TokenId> token_ids,
                 const ScheduledSlice& slice);
 
+  // Passes over the next slice: its sequence has ended since it was planned.
+  void SkipSlice(const ScheduledSlice& slice);
+  // Forgets the sequence of a slice: it has ended since its rows were added.
+  void Drop(size_t slice);
+
   // For Backend::Sample.
   std::span<const SampleRow> rows() const { return rows_; }
   std::span<SampleResult> results() { return {results_.data(), rows_.size()}; }
 
   // Reads the results: hands out prompt logprobs and returns one token per slice: kNoToken
   // when the draw or any prompt row of the sequence was not finite; token 0, to be ignored, where
-  // nothing was drawn.
+  // nothing was drawn or the slice was skipped or dropped.
   std::span<const TokenId> Collect();
   // The result of the draw of `slice`; null when it drew nothing. Valid until Clear.
   const SampleResult* DrawResult(size_t slice) const;
+  // The row of that draw; kNoSampledRow when the slice draws nothing.
+  uint32_t DrawRow(size_t slice) const;
 
  private:
   struct SliceRows {
-    SequenceSampler* sequence;
+    SequenceSampler* sequence;  // null: skipped or dropped
     uint32_t first_row;
     uint32_t num_prompt_rows;
     bool draws;  // in the row after the prompt rows

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "kvserve/check.h"
-#include "schedule/finish_rules.h"
 #include "schedule/scheduler_impl.h"
 
 namespace kvs {
@@ -36,9 +35,13 @@ Scheduler::Impl::Impl(const SchedulerConfig& scheduler_config)
       waiting(config.policy),
       running(config.policy) {
   running.Reserve(config.limits.max_num_seqs);
-  retired.reserve(config.limits.max_num_seqs);
+  retired.reserve(size_t{2} * config.limits.max_num_seqs);
   plan.slices.reserve(config.limits.max_num_seqs);
-  planned.reserve(config.limits.max_num_seqs);
+  for (OpenStep& step : open_steps) {
+    step.sequences.reserve(config.limits.max_num_seqs);
+    step.num_new_tokens.reserve(config.limits.max_num_seqs);
+    step.reaches_end.reserve(config.limits.max_num_seqs);
+  }
   updates.reserve(config.limits.max_num_seqs);
   UpdateStats();
 }
@@ -58,7 +61,6 @@ bool Scheduler::CanEverFit(uint32_t num_prompt_tokens, uint32_t max_tokens) cons
 
 void Scheduler::Add(std::unique_ptr<Sequence> sequence) {
   Impl& impl = *impl_;
-  KVS_CHECK(!impl.plan_is_open);
   KVS_CHECK(sequence->token_ids.empty());
   const SamplingParams& sampling = sequence->request.sampling;
   KVS_CHECK(sampling.max_tokens > 0 || sampling.num_prompt_logprobs.has_value());
@@ -81,107 +83,20 @@ void Scheduler::Add(std::unique_ptr<Sequence> sequence) {
 
 void Scheduler::Cancel(Sequence& sequence, FinishReason reason) {
   Impl& impl = *impl_;
-  KVS_CHECK(!impl.plan_is_open);
   KVS_CHECK(reason != FinishReason::kNone);
   KVS_CHECK(sequence.finish == FinishReason::kNone);
   sequence.finish = reason;
-  if (sequence.scheduler_state.is_running) {
-    impl.StopRunning(sequence);
-    impl.retired.push_back(impl.running.Take(sequence));
-  } else {
-    impl.retired.push_back(impl.waiting.Take(sequence));
-  }
+  impl.DropPending(sequence);
+  impl.Retire(sequence);
   impl.UpdateStats();
 }
 
-std::span<Sequence* const> Scheduler::planned() const { return impl_->planned; }
-
-std::span<const SequenceUpdate> Scheduler::Commit(std::span<const TokenId> sampled) {
-  Impl& impl = *impl_;
-  KVS_CHECK(impl.plan_is_open);
-  KVS_CHECK_OP(sampled.size(), ==, impl.plan.slices.size());
-  impl.plan_is_open = false;
-  for (size_t i = 0; i < impl.planned.size(); ++i) {
-    Sequence& sequence = *impl.planned[i];
-    impl.Advance(sequence, static_cast<uint32_t>(impl.plan.slices[i].token_ids.size()));
-    if (sequence.num_computed_tokens == sequence.num_tokens()) {
-      impl.AppendSampled(sequence, sampled[i]);
-    }
-  }
-  impl.RetireFinished();
-  impl.UpdateStats();
-  return impl.updates;
+std::span<Sequence* const> Scheduler::planned() const {
+  if (impl_->plan.slices.empty()) return {};
+  return impl_->newest().sequences;
 }
 
-// The step has computed the sequence's next tokens: blocks that became full are cached.
-void Scheduler::Impl::Advance(Sequence& sequence, uint32_t num_new_tokens) {
-  SequenceState& state = sequence.scheduler_state;
-  const uint32_t begin = sequence.num_computed_tokens / block_size();
-  sequence.num_computed_tokens += num_new_tokens;
-  const uint32_t end = sequence.num_computed_tokens / block_size();
-  const uint32_t num_prompt_computed =
-      std::min(sequence.num_computed_tokens, sequence.num_prompt_tokens);
-  state.num_rows_given = std::max(state.num_rows_given, num_prompt_computed);
-  if (caching()) {
-    state.chain.Extend(sequence.token_ids);
-    blocks.CacheFull(state.chain, sequence.token_ids, sequence.block_table, begin, end);
-    in_flight.Unmark(sequence, begin, end);
-  }
-  ReleaseUnseen(sequence);
-}
-
-// The last full block stays: its content is what the next one continues.
-uint32_t Scheduler::Impl::NumUnseenBlocks(const Sequence& sequence) const {
-  const uint32_t next = sequence.num_computed_tokens;
-  if (config.window == 0 || next < config.window) return 0;
-  const uint32_t first_seen = next - config.window + 1;
-  return std::min(first_seen / block_size(), std::max(next / block_size(), 1u) - 1);
-}
-
-void Scheduler::Impl::ReleaseUnseen(Sequence& sequence) {
-  uint32_t& num_released = sequence.scheduler_state.num_released;
-  const uint32_t num_unseen = NumUnseenBlocks(sequence);
-  if (num_unseen <= num_released) return;
-  blocks.ReleaseLeading(sequence.block_table, num_released, num_unseen);
-  num_released = num_unseen;
-}
-
-void Scheduler::Impl::AppendSampled(Sequence& sequence, TokenId token) {
-  SequenceUpdate update{.sequence = &sequence};
-  if (sequence.request.sampling.max_tokens == 0) {
-    update.finish = FinishReason::kLength;
-  } else if (token == kNoToken) {
-    update.finish = FinishReason::kError;
-  } else {
-    sequence.token_ids.push_back(token);
-    const FinishDecision decision =
-        DecideFinish(sequence, config.eos_token_ids, config.limits.max_model_len);
-    update.has_token = true;
-    update.token = token;
-    update.finish = decision.reason;
-    update.token_is_stop = decision.token_is_stop;
-  }
-  sequence.finish = update.finish;
-  updates.push_back(update);
-}
-
-void Scheduler::Impl::RetireFinished() {
-  for (const SequenceUpdate& update : updates) {
-    if (update.finish == FinishReason::kNone) continue;
-    StopRunning(*update.sequence);
-    retired.push_back(running.Take(*update.sequence));
-  }
-}
-
-void Scheduler::Impl::StopRunning(Sequence& sequence) {
-  if (caching()) {
-    SequenceState& state = sequence.scheduler_state;
-    in_flight.Unmark(sequence, sequence.num_computed_tokens / block_size(), state.end_in_flight);
-    state.end_in_flight = 0;
-  }
-  blocks.Release(sequence.block_table);
-  sequence.scheduler_state.num_released = 0;
-}
+uint32_t Scheduler::num_open_steps() const { return impl_->num_open_steps; }
 
 bool Scheduler::idle() const { return impl_->waiting.empty() && impl_->running.empty(); }
 

@@ -2,7 +2,14 @@
 //
 // Continuous batching over one counter: prefill, chunk, prefix hit, decode and resume after
 // preemption are all "compute the next tokens of a sequence". Plan only reserves; Commit alone
-// appends tokens, advances counters, caches blocks and retires sequences.
+// tells which tokens were sampled and retires sequences.
+//
+// A step may be planned while the one before runs, so that a device never waits: the planned step's
+// inputs then include tokens that nobody knows yet (ScheduledSlice::sampled_row). What is known
+// without them is taken as done: counters advance and full blocks are cached, since the device
+// computes in order. A sequence that the older step's Commit finds at its end has one token too
+// many in the younger step; its blocks are given back at once, since whoever gets them writes
+// later. A sequence that must end by its length is not planned again.
 //
 // Not thread-safe: owned by the engine thread. Knows nothing of bytes, dtypes, devices or text.
 #pragma once
@@ -59,6 +66,7 @@ struct SchedulerStats {
 // One sampled token, or one finished sequence, of the step just committed.
 struct SequenceUpdate {
   Sequence* sequence = nullptr;  // valid until the next Plan
+  size_t slice = 0;              // its place in that step's plan
   bool has_token = false;
   TokenId token{};
   FinishReason finish = FinishReason::kNone;
@@ -75,23 +83,26 @@ class Scheduler {
   bool CanEverFit(uint32_t num_prompt_tokens, uint32_t max_tokens) const;
 
   // Makes a waiting sequence: moves request.prompt into token_ids and reserves its memory.
-  // REQUIRES: CanEverFit, token_ids empty, not between Plan and Commit.
+  // REQUIRES: CanEverFit, token_ids empty.
   void Add(std::unique_ptr<Sequence> sequence);
 
   // Removes a waiting or running sequence and frees its blocks; its `finish` becomes `reason` and
-  // it stays valid until the next Plan. No update tells of it. REQUIRES: not between Plan and
-  // Commit, not finished.
+  // it stays valid until the Plan after the Commit of every step that has a slice of it. No update
+  // tells of it. REQUIRES: not finished; the last plan's spans are not read any more.
   void Cancel(Sequence& sequence, FinishReason reason);
 
-  // Chooses the next step. Empty only when nothing waits or runs; then no Commit follows. Spans
-  // stay valid until Commit.
+  // Chooses the next step. Empty only when nothing waits or runs, or when all that runs needs the
+  // Commit of the step before; no Commit follows an empty one. Spans are valid until the next
+  // Commit or Cancel. REQUIRES: of the steps planned, at most one is not committed.
   const StepPlan& Plan();
-  // The planned sequences, in slice order: for sampling rows.
+  // The sequences of the last Plan, in slice order: for sampling rows.
   std::span<Sequence* const> planned() const;
+  uint32_t num_open_steps() const;  // planned and not committed
 
-  // `sampled[i]` belongs to slice i and is used when the slice reaches the end of the known tokens
-  // and max_tokens > 0. kNoToken fails that sequence with FinishReason::kError. Returns one update
-  // per slice that sampled or finished, valid until the next Plan.
+  // Ends the oldest open step. `sampled[i]` belongs to its slice i and is used when the slice
+  // reached the end of the known tokens, max_tokens > 0 and the sequence has not finished since.
+  // kNoToken fails that sequence with FinishReason::kError. Returns one update per slice that
+  // sampled or finished, valid until the next Commit or Plan.
   std::span<const SequenceUpdate> Commit(std::span<const TokenId> sampled);
 
   bool idle() const;

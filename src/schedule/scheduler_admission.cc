@@ -11,6 +11,8 @@ namespace kvs {
 
 Scheduler::Impl::Admission Scheduler::Impl::TryAdmit(Sequence& sequence) {
   SequenceState& state = sequence.scheduler_state;
+  // Preempted in this Plan: the step before has yet to tell its last token.
+  if (state.has_pending_token) return Admission::kNoRoom;
   PrefixMatch match;
   bool is_full_hit = false;
   if (caching()) state.chain.Extend(sequence.token_ids);

@@ -1,6 +1,7 @@
 // Inside of the Scheduler; included by scheduler*.cc alone.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <vector>
@@ -11,6 +12,15 @@
 #include "schedule/sequence_queue.h"
 
 namespace kvs {
+
+// A planned step until its Commit. Its sequences stay valid that long.
+struct OpenStep {
+  std::vector<Sequence*> sequences;
+  std::vector<uint32_t> num_new_tokens;
+  std::vector<bool>
+      reaches_end;  // of the known tokens: it samples, or ends without; by AdvanceStep
+  bool has_advanced = false;
+};
 
 struct Scheduler::Impl {
   explicit Impl(const SchedulerConfig& scheduler_config);
@@ -25,6 +35,8 @@ struct Scheduler::Impl {
   // Blocks for the sequence's next tokens, preempting from the last; false when it was the last.
   bool MakeRoom(Sequence& sequence, uint32_t num_new_tokens);
   void PreemptLast();
+  // Nothing is left to compute before its last token is committed.
+  bool AwaitsCommit(const Sequence& sequence) const;
 
   // scheduler_admission.cc: from waiting to running.
   enum class Admission { kAdmitted, kHeldBack, kNoRoom };
@@ -35,13 +47,16 @@ struct Scheduler::Impl {
   bool IsHeldBack(Sequence& sequence, const PrefixMatch& match) const;
   void RecordLookup(Sequence& sequence, bool is_full_hit);
 
-  // scheduler.cc: Commit and the rest.
+  // scheduler_commit.cc: what a step has done.
+  // Takes the step's tokens as computed; those that it samples are pending.
+  void AdvanceStep(OpenStep& step);
   void Advance(Sequence& sequence, uint32_t num_new_tokens);
   // Gives back the blocks that no later query of the sequence sees.
   void ReleaseUnseen(Sequence& sequence);
   uint32_t NumUnseenBlocks(const Sequence& sequence) const;
-  void AppendSampled(Sequence& sequence, TokenId token);
-  void RetireFinished();
+  void ResolvePending(Sequence& sequence, size_t slice, TokenId token);
+  void DropPending(Sequence& sequence) const;
+  void Retire(Sequence& sequence);
   void StopRunning(Sequence& sequence);
   void UpdateStats();
 
@@ -58,11 +73,15 @@ struct Scheduler::Impl {
   PrefixInFlight in_flight;
   SequenceQueue waiting;
   SequenceQueue running;                           // holds blocks, or is about to get its first
-  std::vector<std::unique_ptr<Sequence>> retired;  // kept until the next Plan
+  std::vector<std::unique_ptr<Sequence>> retired;  // kept until a Plan that finds no step with them
+
+  OpenStep& newest() { return open_steps[(first_open_step + num_open_steps - 1) % 2]; }
+  OpenStep& oldest() { return open_steps[first_open_step]; }
 
   StepPlan plan;
-  std::vector<Sequence*> planned;
-  bool plan_is_open = false;    // between Plan and Commit
+  std::array<OpenStep, 2> open_steps;
+  uint32_t first_open_step = 0;
+  uint32_t num_open_steps = 0;
   uint32_t num_spare_rows = 0;  // of logits, beyond one for each sequence of this Plan
   std::vector<SequenceUpdate> updates;
   std::vector<Sequence*> visit_scratch;

@@ -18,7 +18,10 @@ void Scheduler::Impl::CheckWaiting(const Sequence& sequence) const {
 void Scheduler::Impl::CheckRunning(const Sequence& sequence) const {
   KVS_CHECK(sequence.scheduler_state.is_running);
   KVS_CHECK(sequence.finish == FinishReason::kNone);
-  KVS_CHECK_OP(sequence.num_computed_tokens, <, sequence.num_tokens());
+  KVS_CHECK(sequence.num_computed_tokens < sequence.num_tokens() ||
+            (sequence.num_computed_tokens == sequence.num_tokens() &&
+             sequence.request.sampling.max_tokens == 0 &&
+             sequence.scheduler_state.num_open_steps > 0));
   KVS_CHECK_OP(sequence.num_tokens(), <=, config.limits.max_model_len);
   KVS_CHECK_OP(sequence.block_table.size(), >=,
                size_t{blocks.NumBlocksFor(sequence.num_computed_tokens)});
@@ -45,6 +48,14 @@ void Scheduler::Impl::CheckRunning(const Sequence& sequence) const {
 void Scheduler::Impl::CheckIntegrity() const {
   waiting.CheckIntegrity();
   running.CheckIntegrity();
+  // Only a step that is not committed owes a token.
+  for (const SequenceQueue* queue : {&waiting, &running}) {
+    for (size_t i = 0; i < queue->size(); ++i) {
+      const SequenceState& state = (*queue)[i].scheduler_state;
+      KVS_CHECK(!state.has_pending_token || state.num_open_steps > 0);
+      KVS_CHECK_OP(state.num_open_steps, <=, num_open_steps);
+    }
+  }
   KVS_CHECK_OP(running.size(), <=, size_t{config.limits.max_num_seqs});
   for (size_t i = 0; i < waiting.size(); ++i) CheckWaiting(waiting[i]);
 

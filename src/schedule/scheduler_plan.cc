@@ -8,22 +8,32 @@ namespace kvs {
 
 const StepPlan& Scheduler::Plan() {
   Impl& impl = *impl_;
-  KVS_CHECK(!impl.plan_is_open);
-  impl.retired.clear();
+  KVS_CHECK_OP(impl.num_open_steps, <, 2u);
+  if (impl.num_open_steps > 0) impl.AdvanceStep(impl.newest());
+  std::erase_if(impl.retired, [](const std::unique_ptr<Sequence>& sequence) {
+    return sequence->scheduler_state.num_open_steps == 0;
+  });
   impl.updates.clear();
   impl.plan.slices.clear();
   impl.plan.num_tokens = 0;
   impl.plan.num_logits_rows = 0;
-  impl.planned.clear();
+  OpenStep& step = impl.open_steps[(impl.first_open_step + impl.num_open_steps) % 2];
+  step.sequences.clear();
+  step.num_new_tokens.clear();
+  step.reaches_end.clear();
+  step.has_advanced = false;
+  ++impl.num_open_steps;
   impl.num_spare_rows = impl.config.limits.max_num_logits_rows - impl.config.limits.max_num_seqs;
 
   impl.stats.num_held_back = 0;
   impl.PlanRunning();
   impl.PlanWaiting();
 
-  // Whoever is first can always run: a sequence alone may use the whole pool (CanEverFit).
-  KVS_CHECK(!impl.plan.slices.empty() || idle());
-  impl.plan_is_open = !impl.plan.slices.empty();
+  if (impl.plan.slices.empty()) {
+    --impl.num_open_steps;
+    // Whoever is first can always run: a sequence alone may use the whole pool (CanEverFit).
+    KVS_CHECK(impl.num_open_steps > 0 || idle());
+  }
   impl.UpdateStats();
   return impl.plan;
 }
@@ -32,6 +42,7 @@ void Scheduler::Impl::PlanRunning() {
   for (size_t i = 0; i < running.size(); ++i) {
     Sequence& sequence = running[i];
     if (plan.num_tokens == config.limits.max_num_batched_tokens) return;
+    if (AwaitsCommit(sequence)) continue;
     const uint32_t num_new_tokens = NumNewTokens(sequence);
     if (!MakeRoom(sequence, num_new_tokens)) return;
     AddSlice(sequence, num_new_tokens);
@@ -91,11 +102,24 @@ void Scheduler::Impl::AddSlice(Sequence& sequence, uint32_t num_new_tokens) {
       .block_table =
           std::span(sequence.block_table).first(blocks.NumBlocksFor(begin + num_new_tokens)),
       .num_logits_rows = num_rows,
+      .sampled_row =
+          sequence.scheduler_state.has_pending_token ? sequence.sampled_row : kNoSampledRow,
   });
   plan.num_tokens += num_new_tokens;
   plan.num_logits_rows += num_rows;
   if (num_rows > 1) num_spare_rows -= num_rows - 1;
-  planned.push_back(&sequence);
+  newest().sequences.push_back(&sequence);
+  newest().num_new_tokens.push_back(num_new_tokens);
+  ++sequence.scheduler_state.num_open_steps;
+}
+
+bool Scheduler::Impl::AwaitsCommit(const Sequence& sequence) const {
+  const uint32_t max_tokens = sequence.request.sampling.max_tokens;
+  if (!sequence.scheduler_state.has_pending_token) {
+    return sequence.num_computed_tokens == sequence.num_tokens();  // max_tokens is 0
+  }
+  return sequence.num_output_tokens() >= max_tokens ||
+         sequence.num_tokens() >= config.limits.max_model_len;
 }
 
 bool Scheduler::Impl::MakeRoom(Sequence& sequence, uint32_t num_new_tokens) {

@@ -20,7 +20,9 @@ struct SequenceState {
   uint32_t awaited_block_idx = 0;  // while held back
   uint32_t end_in_flight = 0;      // blocks before it that are not yet computed are marked
   uint32_t num_released = 0;       // leading blocks that no later query sees: the null block
-  uint32_t num_rows_given = 0;     // prompt positions whose logits rows a committed step had
+  uint32_t num_rows_given = 0;     // prompt positions whose logits rows an advanced step had
+  uint32_t num_open_steps = 0;     // planned and not committed steps that have a slice of it
+  bool has_pending_token = false;  // the last of token_ids is kNoToken until its step is committed
   HashChain chain;                 // of token_ids; empty without prefix caching
 };
 
@@ -35,6 +37,7 @@ struct Sequence {
   std::vector<BlockId> block_table;
   FinishReason finish = FinishReason::kNone;  // set once, when it retires
   void* engine_state = nullptr;               // opaque to the scheduler; set by the engine
+  uint32_t sampled_row = kNoSampledRow;       // of its last draw; set by the engine, told by plans
   SequenceState scheduler_state;
 
   uint32_t num_tokens() const { return static_cast<uint32_t>(token_ids.size()); }

@@ -1,8 +1,10 @@
 // Random arrivals, cancellations, priorities and limits over tiny pools. FakeModel keeps its state
 // in the blocks that the scheduler hands out, so that every token shows what was read from where.
+// Half of the schedulers plan a step before the one before is committed.
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <memory>
 #include <vector>
@@ -28,6 +30,7 @@ struct Totals {
   uint64_t num_finished = 0;
   uint64_t num_cancelled = 0;
   uint64_t num_steps = 0;
+  uint64_t num_surplus = 0;  // tokens of sequences that had ended when they were computed
   uint64_t num_preemptions = 0;
   uint64_t num_hit_tokens = 0;
   uint64_t num_collisions = 0;
@@ -57,6 +60,7 @@ class SchedulerFuzz {
       : random_(random),
         config_(config),
         totals_(totals),
+        is_pipelined_(random.OneIn(2)),
         scheduler_(config),
         model_(config.num_blocks, config.limits.block_size, kVocab, config.window) {}
 
@@ -80,8 +84,8 @@ class SchedulerFuzz {
   void Drain() {
     const SchedulerStats& stats = scheduler_.stats();
     const uint64_t num_live = stats.num_running + stats.num_waiting;
-    uint64_t num_steps_left = num_live * (num_live + 1) * config_.limits.max_model_len;
-    while (!scheduler_.idle()) {
+    uint64_t num_steps_left = 1 + 2 * num_live * (num_live + 1) * config_.limits.max_model_len;
+    while (!scheduler_.idle() || !launched_.empty()) {
       ASSERT_GT(num_steps_left--, 0u) << "no progress";
       Step();
       if (::testing::Test::HasFatalFailure()) return;
@@ -164,18 +168,62 @@ class SchedulerFuzz {
     });
   }
 
+  // What the device has been given and the scheduler not been told.
+  struct LaunchedStep {
+    std::vector<Sequence*> sequences;
+    std::vector<bool> draws;
+    std::vector<TokenId> sampled;
+  };
+
+  // One step more for the device; the one before ends then. Now and then the device is waited for.
   void Step() {
+    const bool is_launched = Launch();
+    if (::testing::Test::HasFatalFailure()) return;
+    const bool waits = !is_pipelined_ || !is_launched || random_.OneIn(10);
+    while (launched_.size() > (waits ? 0 : 1)) {
+      // Clients come and go while the younger step runs.
+      if (random_.OneIn(20)) Add();
+      if (random_.OneIn(20)) CancelOne();
+      CommitOldest();
+      scheduler_.CheckIntegrity();
+    }
+  }
+
+  bool Launch() {
     const StepPlan& plan = scheduler_.Plan();
     scheduler_.CheckIntegrity();
     if (plan.slices.empty()) {
-      ASSERT_TRUE(scheduler_.idle());
-      return;
+      EXPECT_TRUE(scheduler_.idle() || !launched_.empty());
+      return false;
     }
     CheckPlan(plan);
-    std::vector<TokenId> sampled = model_.Run(plan);
-    if (random_.OneIn(200)) FailOne(plan, sampled);
-    for (const SequenceUpdate& update : scheduler_.Commit(sampled)) CheckUpdate(update);
+    LaunchedStep step;
+    const auto planned = scheduler_.planned();
+    for (size_t i = 0; i < planned.size(); ++i) {
+      const ScheduledSlice& slice = plan.slices[i];
+      step.sequences.push_back(planned[i]);
+      step.draws.push_back(slice.first_position + slice.token_ids.size() ==
+                               planned[i]->num_tokens() &&
+                           planned[i]->request.sampling.max_tokens > 0);
+      planned[i]->sampled_row = static_cast<uint32_t>(i);
+    }
+    step.sampled = model_.Run(plan);
+    launched_.push_back(std::move(step));
     ++totals_.num_steps;
+    return true;
+  }
+
+  void CommitOldest() {
+    LaunchedStep& step = launched_.front();
+    if (random_.OneIn(200)) FailOne(step);
+    for (size_t i = 0; i < step.sequences.size(); ++i) {
+      totals_.num_surplus += step.draws[i] && step.sequences[i]->finish != FinishReason::kNone;
+    }
+    for (const SequenceUpdate& update : scheduler_.Commit(step.sampled)) {
+      ASSERT_EQ(update.sequence, step.sequences[update.slice]);
+      CheckUpdate(update);
+    }
+    launched_.pop_front();
   }
 
   void CheckPlan(const StepPlan& plan) {
@@ -202,12 +250,11 @@ class SchedulerFuzz {
   }
 
   // One sequence's logits are not finite in this step.
-  void FailOne(const StepPlan& plan, std::vector<TokenId>& sampled) {
-    const uint32_t i = random_.Below(static_cast<uint32_t>(sampled.size()));
-    const Sequence& sequence = *scheduler_.planned()[i];
-    sampled[i] = kNoToken;
-    const size_t end = plan.slices[i].first_position + plan.slices[i].token_ids.size();
-    if (end < sequence.num_tokens() || sequence.request.sampling.max_tokens == 0) return;
+  void FailOne(LaunchedStep& step) {
+    const uint32_t i = random_.Below(static_cast<uint32_t>(step.sampled.size()));
+    const Sequence& sequence = *step.sequences[i];
+    step.sampled[i] = kNoToken;
+    if (!step.draws[i] || sequence.finish != FinishReason::kNone) return;
     Expected& expected = expected_.at(sequence.request.id.value);
     expected.output.resize(expected.num_seen);
     expected.finish = FinishReason::kError;
@@ -237,9 +284,11 @@ class SchedulerFuzz {
   FuzzRandom& random_;
   const SchedulerConfig config_;
   Totals& totals_;
+  const bool is_pipelined_;
   Scheduler scheduler_;
   FakeModel model_;
   std::map<uint64_t, Expected> expected_;
+  std::deque<LaunchedStep> launched_;
   uint64_t last_id_ = 0;
 };
 
@@ -262,16 +311,18 @@ void RunSchedulerFuzz(const char* name, uint64_t seed, uint32_t num_hash_bits, u
   }
   std::printf(
       "%s: %llu operations, %llu steps, %llu finished, %llu cancelled, %llu preemptions (at most "
-      "%u of one request), %llu tokens hit, %llu collisions\n",
+      "%u of one request), %llu surplus tokens, %llu tokens hit, %llu collisions\n",
       name, static_cast<unsigned long long>(num_ops),
       static_cast<unsigned long long>(totals.num_steps),
       static_cast<unsigned long long>(totals.num_finished),
       static_cast<unsigned long long>(totals.num_cancelled),
       static_cast<unsigned long long>(totals.num_preemptions), totals.max_preemptions_per_request,
+      static_cast<unsigned long long>(totals.num_surplus),
       static_cast<unsigned long long>(totals.num_hit_tokens),
       static_cast<unsigned long long>(totals.num_collisions));
   EXPECT_GT(totals.num_finished, num_ops / 50);
   EXPECT_GT(totals.num_preemptions, num_ops / 1000);
+  EXPECT_GT(totals.num_surplus, num_ops / 500);
   EXPECT_GT(totals.num_hit_tokens, num_ops / 50);
   EXPECT_EQ(totals.num_collisions > 0, num_hash_bits < kBlockHashBits);
 }

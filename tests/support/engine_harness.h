@@ -76,14 +76,16 @@ class Gate {
 
 struct EngineHarness {
   explicit EngineHarness(const EngineOptions& options = SmallEngineOptions(),
-                         std::optional<TokenId> nan_token = std::nullopt)
+                         bool pipelined = false, std::optional<TokenId> nan_token = std::nullopt)
       : model({.limits = options.scheduler.limits,
                .num_blocks = options.scheduler.num_blocks,
                .vocab_size = options.vocab_size,
-               .nan_token = nan_token}) {
+               .nan_token = nan_token,
+               .pipelined = pipelined}) {
     model.on_forward = [this](const StepPlan&) { gate.Pass(); };
     engine = std::make_unique<Engine>(options, model, metrics);
   }
+  explicit EngineHarness(bool pipelined) : EngineHarness(SmallEngineOptions(), pipelined) {}
   ~EngineHarness() { gate.Open(); }
 
   MetricsRegistry metrics{MetricLabels{{"model_name", "fake"}, {"engine", "0"}}};
@@ -91,6 +93,13 @@ struct EngineHarness {
   FakeModel model;
   std::unique_ptr<Engine> engine;
 };
+
+// A test that runs with a serial model, and with one that works behind the host.
+class SerialAndPipelined : public testing::TestWithParam<bool> {};
+
+inline std::string NameOfMode(const testing::TestParamInfo<bool>& info) {
+  return info.param ? "Pipelined" : "Serial";
+}
 
 // Greedy, ignoring eos.
 inline Request MakeRequest(std::vector<TokenId> prompt, uint32_t max_tokens) {

@@ -28,6 +28,9 @@ struct FakeModelOptions {
   uint32_t vocab_size = 128;
   // A sequence in which this token stands gets logits that are not a number.
   std::optional<TokenId> nan_token;
+  // As a device that works behind the host: tokens of a sampling are input of the next Forward
+  // before FinishSample tells them.
+  bool pipelined = false;
 };
 
 class FakeModel : public StepRunner {
@@ -39,7 +42,10 @@ class FakeModel : public StepRunner {
 
   std::function<void(const StepPlan&)> on_forward;
 
+  bool is_pipelined() const override { return options_.pipelined; }
+
   float* Forward(const StepPlan& plan) override {
+    KVS_CHECK_OP(num_unfinished_, <=, options_.pipelined ? 1 : 0);
     if (on_forward) on_forward(plan);
     CheckPlan(plan);
     for (const ScheduledSlice& slice : plan.slices) Write(slice);
@@ -48,14 +54,24 @@ class FakeModel : public StepRunner {
     return logits_.data();
   }
 
-  void Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
-              float* logits) override {
+  void StartSample(std::span<const SampleRow> rows, std::span<SampleResult> results,
+                   float* logits) override {
     KVS_CHECK_OP(rows.size(), ==, results.size());
+    KVS_CHECK_OP(num_unfinished_, ==, 0);
+    ++num_unfinished_;
+    sampled_.clear();
     for (size_t i = 0; i < rows.size(); ++i) {
       KVS_CHECK(i == 0 || rows[i - 1].logits_row < rows[i].logits_row);
       const float* row = logits + size_t{rows[i].logits_row} * options_.vocab_size;
-      results[i] = ReferenceSample(rows[i], {row, options_.vocab_size});
+      sampled_.push_back(ReferenceSample(rows[i], {row, options_.vocab_size}));
     }
+  }
+
+  void FinishSample(std::span<const SampleRow> rows, std::span<SampleResult> results) override {
+    KVS_CHECK_OP(num_unfinished_, ==, 1);
+    --num_unfinished_;
+    KVS_CHECK_OP(rows.size(), ==, sampled_.size());
+    std::copy(sampled_.begin(), sampled_.end(), results.begin());
   }
 
   uint64_t num_saturated() const override { return 0; }
@@ -133,7 +149,15 @@ class FakeModel : public StepRunner {
 
   void Write(const ScheduledSlice& slice) {
     for (uint32_t i = 0; i < slice.token_ids.size(); ++i) {
-      CellAt(slice, slice.first_position + i) = {slice.token_ids[i], slice.first_position + i};
+      TokenId token = slice.token_ids[i];
+      if (i + 1 == slice.token_ids.size() && slice.sampled_row != kNoSampledRow) {
+        KVS_CHECK(options_.pipelined && token == kNoToken);
+        KVS_CHECK_OP(slice.sampled_row, <, sampled_.size());
+        token = sampled_[slice.sampled_row].token;
+      } else {
+        KVS_CHECK_OP(token.value, <, options_.vocab_size);
+      }
+      CellAt(slice, slice.first_position + i) = {token, slice.first_position + i};
     }
   }
 
@@ -158,6 +182,8 @@ class FakeModel : public StepRunner {
   const FakeModelOptions options_;
   std::vector<Cell> cells_;  // by slot
   std::vector<float> logits_;
+  std::vector<SampleResult> sampled_;  // by the latest StartSample
+  int num_unfinished_ = 0;
 };
 
 }  // namespace kvs::test

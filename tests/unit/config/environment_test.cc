@@ -72,6 +72,19 @@ TEST(HubEnvironment, TheCacheIsWhereItsOtherUsersLook) {
   EXPECT_EQ(without_home.error().code(), Code::kConfigError);
 }
 
+TEST(CacheDir, IsTheUsersOrNone) {
+  const auto dir_of = [](std::vector<const char*> environment) {
+    environment.push_back(nullptr);
+    return CacheDirOf(environment.data());
+  };
+  EXPECT_EQ(dir_of({"HOME=/home/me"}), "/home/me/.cache/kvserve");
+  EXPECT_EQ(dir_of({"HOME=/home/me", "XDG_CACHE_HOME=/x"}), "/x/kvserve");
+  EXPECT_EQ(dir_of({"HOME=/home/me", "XDG_CACHE_HOME="}), "/home/me/.cache/kvserve");
+  EXPECT_EQ(dir_of({"HOME=/home/me", "XDG_CACHE_HOME=here"}), "/home/me/.cache/kvserve");
+  EXPECT_EQ(dir_of({"HOME="}), "");
+  EXPECT_EQ(dir_of({}), "");
+}
+
 TEST(HubEnvironment, EndpointAndOffline) {
   EXPECT_EQ(HubOf({"HF_HOME=/h"}).endpoint, "https://huggingface.co");
   EXPECT_EQ(HubOf({"HF_HOME=/h", "HF_ENDPOINT=http://mirror:80//"}).endpoint, "http://mirror:80");

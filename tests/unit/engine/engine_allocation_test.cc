@@ -33,21 +33,22 @@ namespace {
 class QuietModel : public FakeModel {
  public:
   using FakeModel::FakeModel;
-  void Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
-              float* logits) override {
+  void StartSample(std::span<const SampleRow> rows, std::span<SampleResult> results,
+                   float* logits) override {
     const uint64_t before = t_num_allocations;
-    FakeModel::Sample(rows, results, logits);
+    FakeModel::StartSample(rows, results, logits);
     t_num_allocations = before;
   }
 };
 
-TEST(EngineAllocation, DecodeStepsAllocateOnlyForTheirEvents) {
+void ExpectAllocationsForEventsAlone(bool pipelined) {
   const EngineOptions options = SmallEngineOptions();
   MetricsRegistry metrics;
   QuietModel model({.limits = options.scheduler.limits,
                     .num_blocks = options.scheduler.num_blocks,
                     .vocab_size = options.vocab_size,
-                    .nan_token = std::nullopt});
+                    .nan_token = std::nullopt,
+                    .pipelined = pipelined});
   constexpr int kFirst = 20;  // all four decode by then
   constexpr int kLast = 180;
   int num_steps = 0;
@@ -78,6 +79,12 @@ TEST(EngineAllocation, DecodeStepsAllocateOnlyForTheirEvents) {
   // Nobody reads, so each channel's vector doubles from 16 or so to 256: at most five times.
   EXPECT_LE(at_last - at_first, 4u * 5u);
 }
+
+TEST(EngineAllocation, DecodeStepsAllocateOnlyForTheirEvents) {
+  ExpectAllocationsForEventsAlone(false);
+}
+
+TEST(EngineAllocation, AlsoWhenStepsArePlannedAhead) { ExpectAllocationsForEventsAlone(true); }
 
 }  // namespace
 }  // namespace kvs::test

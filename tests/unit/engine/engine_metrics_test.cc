@@ -57,6 +57,8 @@ TEST(EngineMetrics, EveryNameIsThereBeforeTheFirstRequest) {
                            "kvserve_kv_scales_info gauge",
                            "kvserve_kv_bytes_per_token gauge",
                            "kvserve_kv_saturated_values_total counter",
+                           "kvserve_device_busy_seconds_total counter",
+                           "kvserve_device_idle_seconds_total counter",
                            "kvserve_prefix_miss_tokens_total counter",
                            "kvserve_prefix_hash_collisions_total counter",
                            "kvserve_requests_rejected_total counter",

@@ -15,6 +15,17 @@ namespace {
 using std::chrono::milliseconds;
 using testing::HasSubstr;
 
+class EngineCancel : public SerialAndPipelined {};
+INSTANTIATE_TEST_SUITE_P(Modes, EngineCancel, testing::Bool(), NameOfMode);
+class EngineQueue : public SerialAndPipelined {};
+INSTANTIATE_TEST_SUITE_P(Modes, EngineQueue, testing::Bool(), NameOfMode);
+class EngineReset : public SerialAndPipelined {};
+INSTANTIATE_TEST_SUITE_P(Modes, EngineReset, testing::Bool(), NameOfMode);
+class EngineStop : public SerialAndPipelined {};
+INSTANTIATE_TEST_SUITE_P(Modes, EngineStop, testing::Bool(), NameOfMode);
+class EngineStorm : public SerialAndPipelined {};
+INSTANTIATE_TEST_SUITE_P(Modes, EngineStorm, testing::Bool(), NameOfMode);
+
 void ExpectQuiet(EngineHarness& harness) {
   ASSERT_TRUE(harness.engine->WaitIdle(milliseconds(60'000)));
   for (const char* gauge :
@@ -24,8 +35,8 @@ void ExpectQuiet(EngineHarness& harness) {
   }
 }
 
-TEST(EngineCancel, BeforeAdmission) {
-  EngineHarness harness;
+TEST_P(EngineCancel, BeforeAdmission) {
+  EngineHarness harness(GetParam());
   harness.gate.Close();
   Call running(*harness.engine, MakeRequest(MakePrompt(1, 10), 5));
   harness.gate.WaitUntilHeld();
@@ -41,10 +52,10 @@ TEST(EngineCancel, BeforeAdmission) {
   ExpectQuiet(harness);
 }
 
-TEST(EngineCancel, WhileWaiting) {
+TEST_P(EngineCancel, WhileWaiting) {
   EngineOptions options = SmallEngineOptions();
   options.scheduler.limits.max_num_seqs = 1;
-  EngineHarness harness(options);
+  EngineHarness harness(options, GetParam());
   Call running(*harness.engine, MakeRequest(MakePrompt(1, 10), 400));
   Call waiting(*harness.engine, MakeRequest(MakePrompt(2, 10), 5));
   Call next(*harness.engine, MakeRequest(MakePrompt(3, 10), 5));
@@ -56,8 +67,8 @@ TEST(EngineCancel, WhileWaiting) {
 }
 
 // Holds the engine in step `step` of a request, cancels, and counts the steps that follow.
-void CancelInStep(int step, uint32_t num_prompt_tokens) {
-  EngineHarness harness;
+void CancelInStep(bool pipelined, int step, uint32_t num_prompt_tokens) {
+  EngineHarness harness(pipelined);
   std::atomic<int> num_steps{0};
   harness.model.on_forward = [&](const StepPlan&) {
     if (++num_steps == step) {
@@ -74,11 +85,11 @@ void CancelInStep(int step, uint32_t num_prompt_tokens) {
   ExpectQuiet(harness);
 }
 
-TEST(EngineCancel, MidPrefillWithinOneStep) { CancelInStep(2, 300); }
-TEST(EngineCancel, MidDecodeWithinOneStep) { CancelInStep(9, 30); }
+TEST_P(EngineCancel, MidPrefillWithinOneStep) { CancelInStep(GetParam(), 2, 300); }
+TEST_P(EngineCancel, MidDecodeWithinOneStep) { CancelInStep(GetParam(), 9, 30); }
 
-TEST(EngineCancel, AfterTheEndChangesNothing) {
-  EngineHarness harness;
+TEST_P(EngineCancel, AfterTheEndChangesNothing) {
+  EngineHarness harness(GetParam());
   Call call(*harness.engine, MakeRequest(MakePrompt(1, 10), 3));
   const Received received = call.Read();
   call.channel->Cancel();
@@ -86,10 +97,10 @@ TEST(EngineCancel, AfterTheEndChangesNothing) {
   ExpectQuiet(harness);
 }
 
-TEST(EngineCancel, AReaderTooFarBehindLosesItsRequestAlone) {
+TEST_P(EngineCancel, AReaderTooFarBehindLosesItsRequestAlone) {
   EngineOptions options = SmallEngineOptions();
   options.channel_capacity = 10;
-  EngineHarness harness(options);
+  EngineHarness harness(options, GetParam());
   Call slow(*harness.engine, MakeRequest(MakePrompt(1, 10), 200));
   ExpectQuiet(harness);  // it ends although nobody reads
   const Received received = slow.Read();
@@ -99,11 +110,11 @@ TEST(EngineCancel, AReaderTooFarBehindLosesItsRequestAlone) {
   EXPECT_EQ(received.tokens(), greedy);
 }
 
-TEST(EngineQueue, FullQueueRefusesAllOfACallAndTakesAgainLater) {
+TEST_P(EngineQueue, FullQueueRefusesAllOfACallAndTakesAgainLater) {
   EngineOptions options = SmallEngineOptions();
   options.scheduler.limits.max_num_seqs = 2;
   options.max_num_queued_reqs = 3;
-  EngineHarness harness(options);
+  EngineHarness harness(options, GetParam());
   harness.gate.Close();
   std::vector<Call> calls;
   for (uint32_t i = 0; i < 4; ++i) {
@@ -135,11 +146,11 @@ TEST(EngineQueue, FullQueueRefusesAllOfACallAndTakesAgainLater) {
   ExpectQuiet(harness);
 }
 
-TEST(EngineQueue, WhenThePoolIsTheLimitSeatsAreWhatRuns) {
+TEST_P(EngineQueue, WhenThePoolIsTheLimitSeatsAreWhatRuns) {
   EngineOptions options = SmallEngineOptions();
   options.scheduler.num_blocks = 4;  // 64 tokens: one of these requests at a time
   options.max_num_queued_reqs = 2;
-  EngineHarness harness(options);
+  EngineHarness harness(options, GetParam());
   std::atomic<int> num_steps{0};
   harness.model.on_forward = [&](const StepPlan&) {
     const int step = ++num_steps;
@@ -166,8 +177,8 @@ TEST(EngineQueue, WhenThePoolIsTheLimitSeatsAreWhatRuns) {
   ExpectQuiet(harness);
 }
 
-TEST(EngineReset, ForgetsThePrefixesWhenNothingRuns) {
-  EngineHarness harness;
+TEST_P(EngineReset, ForgetsThePrefixesWhenNothingRuns) {
+  EngineHarness harness(GetParam());
   const std::vector<TokenId> prompt = MakePrompt(1, 64);
   Call first(*harness.engine, MakeRequest(prompt, 2));
   first.Read();
@@ -181,8 +192,8 @@ TEST(EngineReset, ForgetsThePrefixesWhenNothingRuns) {
   EXPECT_EQ(second.Read().events[0].num_cached_tokens, 0u);
 }
 
-TEST(EngineReset, IsRefusedWithTheBlocksInUseWhileARequestRuns) {
-  EngineHarness harness;
+TEST_P(EngineReset, IsRefusedWithTheBlocksInUseWhileARequestRuns) {
+  EngineHarness harness(GetParam());
   std::atomic<int> num_steps{0};
   harness.model.on_forward = [&](const StepPlan&) {
     if (++num_steps == 3) harness.gate.Close();
@@ -205,8 +216,8 @@ TEST(EngineReset, IsRefusedWithTheBlocksInUseWhileARequestRuns) {
   ExpectQuiet(harness);
 }
 
-TEST(EngineStop, DrainsWhatWasAcceptedAndRefusesTheRest) {
-  EngineHarness harness;
+TEST_P(EngineStop, DrainsWhatWasAcceptedAndRefusesTheRest) {
+  EngineHarness harness(GetParam());
   harness.gate.Close();
   Call running(*harness.engine, MakeRequest(MakePrompt(1, 10), 50));
   harness.gate.WaitUntilHeld();
@@ -230,8 +241,8 @@ TEST(EngineStop, DrainsWhatWasAcceptedAndRefusesTheRest) {
   ExpectQuiet(harness);
 }
 
-TEST(EngineStop, ShutdownEndsEveryRequestOnce) {
-  EngineHarness harness;
+TEST_P(EngineStop, ShutdownEndsEveryRequestOnce) {
+  EngineHarness harness(GetParam());
   harness.gate.Close();
   std::vector<Call> calls;
   for (uint32_t i = 0; i < 30; ++i) {
@@ -251,21 +262,21 @@ TEST(EngineStop, ShutdownEndsEveryRequestOnce) {
   ExpectQuiet(harness);
 }
 
-TEST(EngineStop, DestroyingABusyEngineEndsItsRequests) {
-  EngineHarness harness;
+TEST_P(EngineStop, DestroyingABusyEngineEndsItsRequests) {
+  EngineHarness harness(GetParam());
   Call call(*harness.engine, MakeRequest(MakePrompt(1, 30), 400));
   harness.engine.reset();
   EXPECT_TRUE(call.Read().ended);
 }
 
 // 256 readers on 16 threads; about one in ten leaves at a random moment. Nobody else notices.
-TEST(EngineStorm, RandomCancelsHurtNobodyElse) {
+TEST_P(EngineStorm, RandomCancelsHurtNobodyElse) {
   EngineOptions options = SmallEngineOptions();
   options.scheduler.limits.max_num_seqs = 64;
   options.scheduler.limits.max_num_batched_tokens = 256;
   options.scheduler.limits.max_num_logits_rows = 256;
   options.scheduler.num_blocks = 120;
-  EngineHarness harness(options);
+  EngineHarness harness(options, GetParam());
   constexpr uint32_t kThreads = 16;
   constexpr uint32_t kEach = 16;
   std::atomic<uint32_t> num_whole{0};

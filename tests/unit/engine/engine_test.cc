@@ -17,8 +17,11 @@ namespace {
 using std::chrono::milliseconds;
 using testing::HasSubstr;
 
-TEST(Engine, OneRequestGivesTheModelsTokens) {
-  EngineHarness harness;
+class EngineSteps : public SerialAndPipelined {};
+INSTANTIATE_TEST_SUITE_P(Modes, EngineSteps, testing::Bool(), NameOfMode);
+
+TEST_P(EngineSteps, OneRequestGivesTheModelsTokens) {
+  EngineHarness harness(GetParam());
   Call call(*harness.engine, MakeRequest(MakePrompt(1, 20), 30));
   const Received received = call.Read();
   EXPECT_EQ(received.tokens(), FakeModel::GreedyOutput(MakePrompt(1, 20), 30));
@@ -31,14 +34,14 @@ TEST(Engine, OneRequestGivesTheModelsTokens) {
   }
 }
 
-TEST(Engine, APromptLongerThanAStepIsComputedInChunks) {
-  EngineHarness harness;
+TEST_P(EngineSteps, APromptLongerThanAStepIsComputedInChunks) {
+  EngineHarness harness(GetParam());
   Call call(*harness.engine, MakeRequest(MakePrompt(1, 300), 5));  // 64 tokens a step
   EXPECT_EQ(call.Read().tokens(), FakeModel::GreedyOutput(MakePrompt(1, 300), 5));
 }
 
-TEST(Engine, ManyTogetherGiveWhatEachGivesAlone) {
-  EngineHarness harness;
+TEST_P(EngineSteps, ManyTogetherGiveWhatEachGivesAlone) {
+  EngineHarness harness(GetParam());
   std::vector<Call> calls;
   for (uint32_t i = 0; i < 40; ++i) {
     calls.emplace_back(*harness.engine, MakeRequest(MakePrompt(i, 1 + i * 3), 1 + i % 17));
@@ -49,9 +52,9 @@ TEST(Engine, ManyTogetherGiveWhatEachGivesAlone) {
   }
 }
 
-TEST(Engine, StopsAtEosAndAtStopTokens) {
+TEST_P(EngineSteps, StopsAtEosAndAtStopTokens) {
   const std::vector<TokenId> greedy = FakeModel::GreedyOutput(MakePrompt(3, 10), 20);
-  EngineHarness harness;
+  EngineHarness harness(GetParam());
   Request request = MakeRequest(MakePrompt(3, 10), 20);
   request.sampling.stop_token_ids = {greedy[6]};
   Call call(*harness.engine, request);
@@ -64,7 +67,7 @@ TEST(Engine, StopsAtEosAndAtStopTokens) {
 
   EngineOptions options = SmallEngineOptions();
   options.scheduler.eos_token_ids = {greedy[6]};
-  EngineHarness with_eos(options);
+  EngineHarness with_eos(options, GetParam());
   request.sampling.stop_token_ids = {};
   request.sampling.ignore_eos = false;
   Call eos_call(*with_eos.engine, request);
@@ -78,7 +81,7 @@ TEST(Engine, StopsAtEosAndAtStopTokens) {
   for (size_t i = 0; i < 12; ++i) EXPECT_NE(tokens[i], greedy[6]);
 }
 
-TEST(Engine, DrawsDependOnTheSeedAloneNotOnCompany) {
+TEST_P(EngineSteps, DrawsDependOnTheSeedAloneNotOnCompany) {
   const auto sampled = [](uint64_t seed) {
     Request request = MakeRequest(MakePrompt(5, 33), 40);
     request.sampling.temperature = 1.0f;
@@ -87,12 +90,12 @@ TEST(Engine, DrawsDependOnTheSeedAloneNotOnCompany) {
     request.sampling.repetition_penalty = 1.3f;
     return request;
   };
-  EngineHarness alone;
+  EngineHarness alone(GetParam());
   Call alone_call(*alone.engine, sampled(1));
   const std::vector<TokenId> expected = alone_call.Read().tokens();
   ASSERT_EQ(expected.size(), 40u);
 
-  EngineHarness crowd;
+  EngineHarness crowd(GetParam());
   std::vector<Call> calls;
   for (uint32_t i = 0; i < 12; ++i) {
     calls.emplace_back(*crowd.engine, MakeRequest(MakePrompt(50 + i, 9 * i + 1), 30));
@@ -104,10 +107,10 @@ TEST(Engine, DrawsDependOnTheSeedAloneNotOnCompany) {
   EXPECT_NE(outputs[1], expected);
 }
 
-TEST(Engine, PreemptionInATinyPoolChangesNoToken) {
+TEST_P(EngineSteps, PreemptionInATinyPoolChangesNoToken) {
   EngineOptions options = SmallEngineOptions();
   options.scheduler.num_blocks = 10;  // 160 tokens for eight sequences of up to 100
-  EngineHarness harness(options);
+  EngineHarness harness(options, GetParam());
   std::vector<Call> calls;
   for (uint32_t i = 0; i < 32; ++i) {
     calls.emplace_back(*harness.engine, MakeRequest(MakePrompt(i, 20 + i % 7), 70));
@@ -118,8 +121,8 @@ TEST(Engine, PreemptionInATinyPoolChangesNoToken) {
   EXPECT_GT(MetricValue(harness.metrics, "vllm:num_preemptions_total"), 0);
 }
 
-TEST(Engine, PrefixHitsAreToldAndCounted) {
-  EngineHarness harness;
+TEST_P(EngineSteps, PrefixHitsAreToldAndCounted) {
+  EngineHarness harness(GetParam());
   const std::vector<TokenId> prompt = MakePrompt(9, 100);
   Call cold(*harness.engine, MakeRequest(prompt, 4));
   const Received first = cold.Read();
@@ -134,8 +137,8 @@ TEST(Engine, PrefixHitsAreToldAndCounted) {
   EXPECT_EQ(MetricValue(harness.metrics, "vllm:prompt_tokens_cached_total"), 96);
 }
 
-TEST(Engine, TwoOfOneCallShareTheirPromptsWork) {
-  EngineHarness harness;
+TEST_P(EngineSteps, TwoOfOneCallShareTheirPromptsWork) {
+  EngineHarness harness(GetParam());
   const auto signal = std::make_shared<ChannelSignal>();
   const auto channels = harness.engine->Submit(
       {MakeRequest(MakePrompt(9, 100), 4), MakeRequest(MakePrompt(9, 100), 4)}, signal);
@@ -146,8 +149,8 @@ TEST(Engine, TwoOfOneCallShareTheirPromptsWork) {
   EXPECT_EQ(first.events[0].num_cached_tokens + second.events[0].num_cached_tokens, 96u);
 }
 
-TEST(Engine, LogprobsOfSampledTokens) {
-  EngineHarness harness;
+TEST_P(EngineSteps, LogprobsOfSampledTokens) {
+  EngineHarness harness(GetParam());
   Request request = MakeRequest(MakePrompt(4, 10), 3);
   request.sampling.num_logprobs = 2;
   Call call(*harness.engine, request);
@@ -163,9 +166,9 @@ TEST(Engine, LogprobsOfSampledTokens) {
   }
 }
 
-TEST(Engine, PromptLogprobsOverSeveralSteps) {
+TEST_P(EngineSteps, PromptLogprobsOverSeveralSteps) {
   for (const uint32_t max_tokens : {0u, 2u}) {
-    EngineHarness harness;
+    EngineHarness harness(GetParam());
     const std::vector<TokenId> prompt = MakePrompt(4, 150);
     Request request = MakeRequest(prompt, max_tokens);
     request.sampling.num_prompt_logprobs = 1;
@@ -184,7 +187,7 @@ TEST(Engine, PromptLogprobsOverSeveralSteps) {
   }
 }
 
-TEST(Engine, LogitsThatAreNotFiniteEndThatRequestAlone) {
+TEST_P(EngineSteps, LogitsThatAreNotFiniteEndThatRequestAlone) {
   const std::vector<TokenId> prompt = MakePrompt(1, 10);
   const std::vector<TokenId> expected = FakeModel::GreedyOutput(prompt, 5);
   TokenId bad{0};  // one that the good request never meets
@@ -194,7 +197,7 @@ TEST(Engine, LogitsThatAreNotFiniteEndThatRequestAlone) {
   }
   std::vector<TokenId> bad_prompt = prompt;
   bad_prompt[5] = bad;
-  EngineHarness harness(SmallEngineOptions(), bad);
+  EngineHarness harness(SmallEngineOptions(), GetParam(), bad);
 
   Request echo = MakeRequest(bad_prompt, 0);
   echo.sampling.num_prompt_logprobs = 0;
@@ -213,10 +216,10 @@ TEST(Engine, LogitsThatAreNotFiniteEndThatRequestAlone) {
   EXPECT_EQ(MetricValue(harness.metrics, "vllm:request_success_total", {"\"error\""}), 2);
 }
 
-TEST(Engine, ARequestThatCanNeverFitIsRefused) {
+TEST_P(EngineSteps, ARequestThatCanNeverFitIsRefused) {
   EngineOptions options = SmallEngineOptions();
   options.scheduler.num_blocks = 4;  // 64 tokens
-  EngineHarness harness(options);
+  EngineHarness harness(options, GetParam());
   const auto refused =
       harness.engine->Submit({MakeRequest(MakePrompt(1, 10), 5), MakeRequest(MakePrompt(1, 60), 5)},
                              std::make_shared<ChannelSignal>());
@@ -227,8 +230,8 @@ TEST(Engine, ARequestThatCanNeverFitIsRefused) {
   EXPECT_EQ(fits.Read().tokens().size(), 5u);
 }
 
-TEST(Engine, InfoTellsTheProcesssConstants) {
-  EngineHarness harness;
+TEST_P(EngineSteps, InfoTellsTheProcesssConstants) {
+  EngineHarness harness(GetParam());
   const EngineInfo& info = harness.engine->info();
   EXPECT_EQ(info.max_model_len, 512u);
   EXPECT_EQ(info.vocab_size, 128u);
@@ -244,8 +247,8 @@ double CpuSeconds() {
          static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
 }
 
-TEST(Engine, IdleIsAliveWithoutBeingBusy) {
-  EngineHarness harness;
+TEST_P(EngineSteps, IdleIsAliveWithoutBeingBusy) {
+  EngineHarness harness(GetParam());
   Call call(*harness.engine, MakeRequest(MakePrompt(1, 10), 3));
   call.Read();
   const double before = CpuSeconds();
@@ -254,8 +257,8 @@ TEST(Engine, IdleIsAliveWithoutBeingBusy) {
   EXPECT_LT(harness.engine->SecondsSinceHeartbeat(), 0.75);
 }
 
-TEST(Engine, AStuckStepShowsInTheHeartbeat) {
-  EngineHarness harness;
+TEST_P(EngineSteps, AStuckStepShowsInTheHeartbeat) {
+  EngineHarness harness(GetParam());
   harness.gate.Close();
   Call call(*harness.engine, MakeRequest(MakePrompt(1, 10), 3));
   harness.gate.WaitUntilHeld();

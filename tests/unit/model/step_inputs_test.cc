@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "support/host_backend.h"
+
 namespace kvs {
 namespace {
 
@@ -86,6 +88,101 @@ struct OneSlice {
     return plan;
   }
 };
+
+std::vector<uint32_t> Words(const void* data, size_t count) {
+  const auto* words = static_cast<const uint32_t*>(data);
+  return {words, words + count};
+}
+
+// Two sequences of one token each, at positions 4 and 17 of blocks of 4.
+struct TwoDecodes {
+  std::vector<TokenId> first = {{11}};
+  std::vector<TokenId> second = {{12}};
+  std::vector<BlockId> short_table = {{6}, {7}};
+  std::vector<BlockId> long_table = {{1}, {2}, {3}, {4}, {5}};
+
+  StepPlan Plan() const {
+    StepPlan plan;
+    plan.slices = {{first, 4, short_table, 1}, {second, 17, long_table, 1}};
+    plan.num_tokens = 2;
+    plan.num_logits_rows = 2;
+    return plan;
+  }
+};
+
+TEST(StepInputsOnADevice, PadsDecodeStepsWithTokensThatSeeThemselvesInTheNullBlock) {
+  test::HostBackend backend;
+  backend.pad_to = 4;
+  StepLimits limits = kLimits;
+  limits.max_num_seqs = limits.max_num_logits_rows = 4;
+  auto inputs = *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  const TwoDecodes decodes;
+  inputs.Fill(decodes.Plan(), backend);
+  EXPECT_EQ(inputs.num_seqs(), 4u);
+  EXPECT_EQ(inputs.num_tokens(), 4u);
+  EXPECT_EQ(inputs.num_logits_rows(), 4u);
+  EXPECT_EQ(inputs.max_blocks_per_seq(), 8u);  // 5, and few lengths
+  EXPECT_THAT(Words(inputs.token_ids(), 4), ElementsAre(11, 12, 0, 0));
+  EXPECT_THAT(Words(inputs.positions(), 4), ElementsAre(4, 17, 0, 0));
+  EXPECT_THAT(Words(inputs.slot_mapping(), 4), ElementsAre(28, 21, 0, 0));
+  EXPECT_THAT(Words(inputs.logits_rows(), 4), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(Words(inputs.query_start_loc(), 5), ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(Words(inputs.seq_lens(), 4), ElementsAre(5, 18, 1, 1));
+  const std::vector<uint32_t> tables = Words(inputs.block_tables(), 32);
+  EXPECT_THAT(std::vector(tables.begin(), tables.begin() + 3), ElementsAre(6, 7, 0));
+  EXPECT_THAT(std::vector(tables.begin() + 8, tables.begin() + 14), ElementsAre(1, 2, 3, 4, 5, 0));
+  EXPECT_EQ(std::vector(tables.begin() + 16, tables.end()), std::vector<uint32_t>(16, 0));
+  EXPECT_EQ(inputs.sampled_rows(), nullptr);
+
+  // The same shape has the same key and places; another shape has another key.
+  const uint64_t key = inputs.record_key();
+  const TokenId* token_ids = inputs.token_ids();
+  EXPECT_NE(key, 0u);
+  StepPlan plan = decodes.Plan();
+  plan.slices.pop_back();
+  plan.num_tokens = plan.num_logits_rows = 1;
+  inputs.Fill(plan, backend);
+  EXPECT_NE(inputs.record_key(), key);  // shorter tables
+  inputs.Fill(decodes.Plan(), backend);
+  EXPECT_EQ(inputs.record_key(), key);
+  EXPECT_EQ(inputs.token_ids(), token_ids);
+
+  // A chunk of a prompt is no decode step, and is not padded.
+  const std::vector<TokenId> chunk = {{1}, {2}, {3}};
+  plan.slices = {{chunk, 0, decodes.long_table, 0}};
+  plan.num_tokens = 3;
+  plan.num_logits_rows = 0;
+  inputs.Fill(plan, backend);
+  EXPECT_EQ(inputs.record_key(), 0u);
+  EXPECT_EQ(inputs.num_seqs(), 1u);
+  EXPECT_EQ(inputs.num_tokens(), 3u);
+}
+
+TEST(StepInputsOnADevice, TellsWhichTokensTheDeviceHas) {
+  test::HostBackend backend;
+  backend.keeps_sampled = true;
+  backend.pad_to = 3;
+  auto inputs = *StepInputs::Make(kLimits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  TwoDecodes decodes;
+  decodes.second = {kNoToken};
+  StepPlan plan = decodes.Plan();
+  plan.slices[1].sampled_row = 3;
+  inputs.Fill(plan, backend);
+  EXPECT_THAT(Words(inputs.sampled_rows(), 3), ElementsAre(kNoSampledRow, 3, kNoSampledRow));
+  EXPECT_EQ(inputs.token_ids()[0], TokenId{11});
+  ASSERT_DEATH(
+      {
+        plan.slices[1].sampled_row = 4;  // beyond any row of logits
+        inputs.Fill(plan, backend);
+      },
+      "sampled_row");
+  ASSERT_DEATH(
+      {
+        plan.slices[1].sampled_row = kNoSampledRow;  // then the token must be known
+        inputs.Fill(plan, backend);
+      },
+      "vocab_size");
+}
 
 using StepInputsDeathTest = StepInputsTest;
 

@@ -35,7 +35,7 @@ class FakeModel {
         window_(window),
         digests_((size_t{num_blocks} + 1) * block_size) {}
 
-  // One token per slice, as Commit wants it.
+  // One token per slice, as Commit wants it. A sampled_row is a slice of the Run before.
   std::vector<TokenId> Run(const StepPlan& plan) {
     std::vector<TokenId> sampled;
     for (const ScheduledSlice& slice : plan.slices) {
@@ -43,12 +43,19 @@ class FakeModel {
       const uint32_t num_seen = window_ == 0 ? position : std::min(window_ - 1, position);
       for (uint32_t seen = position - num_seen; seen < position; ++seen) At(slice, seen);
       uint64_t digest = position == 0 ? 0 : At(slice, position - 1);
-      for (const TokenId token : slice.token_ids) {
+      for (TokenId token : slice.token_ids) {
+        const bool is_last = position + 1 == slice.first_position + slice.token_ids.size();
+        if (is_last && slice.sampled_row != kNoSampledRow) {
+          KVS_CHECK(token == kNoToken);
+          token = last_sampled_.at(slice.sampled_row);
+        }
+        KVS_CHECK(token != kNoToken);
         digest = MixDigest(digest, token);
         At(slice, position++) = digest;
       }
       sampled.push_back(NextToken(digest, vocab_size_));
     }
+    last_sampled_ = sampled;
     return sampled;
   }
 
@@ -75,6 +82,7 @@ class FakeModel {
   const uint32_t vocab_size_;
   const uint32_t window_;
   std::vector<uint64_t> digests_;  // [num_blocks + 1][block_size]
+  std::vector<TokenId> last_sampled_;
 };
 
 }  // namespace kvs

@@ -71,7 +71,12 @@ class SchedulerHarness {
   }
 
   const StepPlan& Plan() { return scheduler_.Plan(); }
-  void Commit(const StepPlan& plan) { CommitSampled(model_.Run(plan)); }
+  std::vector<TokenId> Run(const StepPlan& plan) { return model_.Run(plan); }
+  // What follows `prompt` when it runs alone.
+  std::vector<TokenId> Alone(const std::vector<TokenId>& prompt, size_t num_output) const {
+    return model_.Continue(prompt, num_output);
+  }
+  void Commit(const StepPlan& plan) { CommitSampled(Run(plan)); }
   void CommitSampled(const std::vector<TokenId>& sampled) {
     for (const SequenceUpdate& update : scheduler_.Commit(sampled)) {
       const Sequence& sequence = *update.sequence;
