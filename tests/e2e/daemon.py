@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -23,6 +24,9 @@ TIMEOUT_S = 600 if SLOW else 120  # of a request
 START_TIMEOUT_S = 300 if SLOW else 60
 STOP_TIMEOUT_S = 300 if SLOW else 60
 COMMAND_TIMEOUT_S = 300 if SLOW else 60
+# Flags that every daemon gets besides a test's own: "--device cuda --batch-invariant" runs these
+# tests on a GPU.
+EXTRA_ARGS = shlex.split(os.environ.get("KVSERVE_E2E_ARGS", ""))
 # Connections are kept for less long than the server keeps them (5 s), so that no request is sent
 # on one that is just being closed.
 LIMITS = httpx.Limits(keepalive_expiry=2)
@@ -85,7 +89,7 @@ class Daemon:
         self, *args, log_dir, env=None, tls=False, api_key="EMPTY", port=None, verify=True
     ):
         self.port = free_port() if port is None else port
-        self.args = ["--host", "127.0.0.1", "--port", str(self.port), *map(str, args)]
+        self.args = ["--host", "127.0.0.1", "--port", str(self.port), *EXTRA_ARGS, *map(str, args)]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.api_key = api_key
         self.env = env or {}
