@@ -47,7 +47,7 @@ template <class T, uint32_t kTileRows>
 __global__ __launch_bounds__(kThreads) void ExpertLinearKernel(
     const KVS_GRID_CONSTANT ExpertGemm gemm) {
   constexpr uint32_t kStageElements = (kWeightRows + kTileRows) * kStepK;
-  __shared__ alignas(16) T stages[kStages * kStageElements];
+  alignas(16) __shared__ T stages[kStages * kStageElements];
   __shared__ uint32_t rows[kTileRows];
   WaitForPreviousKernel();
   AllowNextKernel();
