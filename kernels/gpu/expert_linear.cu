@@ -65,7 +65,8 @@ __global__ __launch_bounds__(kThreads) void ExpertLinearKernel(
   const auto copy = [&](uint32_t step) {
     T* const stage = stages + step % kStages * kStageElements;
     CopyStep<kWeightRows>(stage, gemm.in_features, step, [&](uint32_t r) {
-      return weight + size_t{min(first_row + r, gemm.out_features - 1)} * gemm.in_features;
+      const uint32_t row = min(first_row + r, gemm.out_features - 1);
+      return weight + size_t{row} * gemm.in_features;
     });
     CopyStep<kTileRows>(stage + kWeightRows * kStepK, gemm.in_features, step, [&](uint32_t r) {
       return x + size_t{rows[r] / gemm.rows_per_x} * gemm.in_features;
