@@ -127,6 +127,10 @@ class Backend {
   // How many rows to make of `num_seqs` rows that are one token of a sequence each, so that few
   // batch sizes exist and RunRecorded can serve them; num_seqs itself where that is of no use.
   virtual uint32_t PaddedBatch(uint32_t num_seqs) const { return num_seqs; }
+  // A sequence that computes at most so many tokens in a step is given as that many sequences of
+  // one token, each with the block table of all: what it attends to is in the cache either way, and
+  // the device divides the contexts of single tokens best. 1: never.
+  virtual uint32_t FewTokens() const { return 1; }
   // Runs `ops`, which calls ops of this backend and nothing else. A call with the `key` of an
   // earlier one may repeat the launches of that one instead: the caller promises that every pointer
   // and size in them is the same.

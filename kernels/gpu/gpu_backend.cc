@@ -25,6 +25,9 @@ namespace {
 constexpr size_t kStagingBytes = size_t{4} << 20;
 constexpr uint32_t kStagingSlots = 4;
 
+// The rest of a prompt after a prefix hit is as long as a block at most.
+constexpr uint32_t kFewTokens = 16;
+
 std::string Gibibytes(size_t bytes) {
   return std::to_string(bytes >> 30) + "." + std::to_string((bytes >> 20) % 1024 * 10 / 1024) +
          " GiB";
@@ -108,6 +111,8 @@ class GpuBackend final : public Backend {
     attention_.BeginStep();
   }
   uint32_t PaddedBatch(uint32_t num_seqs) const override;
+  // Where rows must not depend on how they were chunked, single tokens are not divided either.
+  uint32_t FewTokens() const override { return options_.batch_invariant ? 1 : kFewTokens; }
   void RunRecorded(uint64_t key, const std::function<void()>& ops) override {
     if (options_.enforce_eager) return ops();
     graphs_.Run(key, ops);

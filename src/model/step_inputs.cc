@@ -60,13 +60,18 @@ void StepInputs::ChooseShape(const StepPlan& plan, const Backend& backend) {
     max_blocks_per_seq_ =
         std::max(max_blocks_per_seq_, BlocksFor(SeqLen(slice), limits_.block_size));
   }
-  is_decode_ = num_tokens_ == num_seqs_ && num_logits_rows_ == num_seqs_;
-  const uint32_t padded = is_decode_ ? backend.PaddedBatch(num_seqs_) : num_seqs_;
-  is_decode_ = is_decode_ && padded <= limits_.max_num_batched_tokens;
-  if (!is_decode_) return;
-  KVS_CHECK_OP(padded, >=, num_seqs_);
+  has_single_tokens_ = num_tokens_ <= limits_.max_num_seqs;
+  for (const ScheduledSlice& slice : plan.slices) {
+    has_single_tokens_ = has_single_tokens_ && slice.token_ids.size() <= backend.FewTokens();
+  }
+  if (!has_single_tokens_) return;
+  const uint32_t padded = backend.PaddedBatch(num_tokens_);
+  KVS_CHECK_OP(padded, >=, num_tokens_);
   KVS_CHECK_OP(padded, <=, limits_.max_num_seqs);
-  num_seqs_ = num_tokens_ = num_logits_rows_ = padded;
+  has_single_tokens_ = padded <= limits_.max_num_batched_tokens;
+  if (!has_single_tokens_) return;
+  num_seqs_ = num_tokens_ = padded;
+  if (num_logits_rows_ > 0) num_logits_rows_ = padded;
   // Few row lengths, so that few keys exist.
   max_blocks_per_seq_ = std::min(std::bit_ceil(max_blocks_per_seq_), limits_.MaxBlocksPerSeq());
 }
@@ -147,8 +152,15 @@ void StepInputs::FillTokens(const StepPlan& plan) {
     token_ids[row] = 0;
     positions[row] = 0;
     slots[row] = SlotOf(kNullBlock, 0, limits_.block_size).value;
-    logits_rows[row] = row;
   }
+  while (logits_row < num_logits_rows_) logits_rows[logits_row++] = 0;
+}
+
+void StepInputs::FillTable(std::span<const BlockId> blocks, uint32_t num_positions,
+                           std::span<uint32_t> table) const {
+  const uint32_t num_blocks = BlocksFor(num_positions, limits_.block_size);
+  for (uint32_t i = 0; i < num_blocks; ++i) table[i] = blocks[i].value;
+  std::fill(table.begin() + num_blocks, table.end(), kNullBlock.value);
 }
 
 void StepInputs::FillSequences(const StepPlan& plan) {
@@ -156,20 +168,23 @@ void StepInputs::FillSequences(const StepPlan& plan) {
   const auto seq_lens = Place(num_seqs_, &seq_lens_);
   const auto tables = Place(size_t{num_seqs_} * max_blocks_per_seq_, &block_tables_);
   query_start_loc[0] = 0;
-  for (uint32_t seq = 0; seq < num_seqs_; ++seq) {
-    const auto table = tables.subspan(size_t{seq} * max_blocks_per_seq_, max_blocks_per_seq_);
-    std::fill(table.begin(), table.end(), kNullBlock.value);
-    if (seq >= plan.slices.size()) {  // padding: one token, which sees itself in the null block
-      query_start_loc[seq + 1] = query_start_loc[seq] + 1;
-      seq_lens[seq] = 1;
+  uint32_t seq = 0;
+  const auto add = [&](std::span<const BlockId> blocks, uint32_t num_new, uint32_t seq_len) {
+    query_start_loc[seq + 1] = query_start_loc[seq] + num_new;
+    seq_lens[seq] = seq_len;
+    FillTable(blocks, blocks.empty() ? 0 : seq_len,
+              tables.subspan(size_t{seq} * max_blocks_per_seq_, max_blocks_per_seq_));
+    ++seq;
+  };
+  for (const ScheduledSlice& slice : plan.slices) {
+    const auto num_new = static_cast<uint32_t>(slice.token_ids.size());
+    if (!has_single_tokens_) {
+      add(slice.block_table, num_new, SeqLen(slice));
       continue;
     }
-    const ScheduledSlice& slice = plan.slices[seq];
-    query_start_loc[seq + 1] = query_start_loc[seq] + static_cast<uint32_t>(slice.token_ids.size());
-    seq_lens[seq] = SeqLen(slice);
-    const uint32_t num_blocks = BlocksFor(SeqLen(slice), limits_.block_size);
-    for (uint32_t i = 0; i < num_blocks; ++i) table[i] = slice.block_table[i].value;
+    for (uint32_t i = 1; i <= num_new; ++i) add(slice.block_table, 1, slice.first_position + i);
   }
+  while (seq < num_seqs_) add({}, 1, 1);  // padding
 }
 
 }  // namespace kvs

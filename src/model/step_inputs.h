@@ -29,18 +29,20 @@ class StepInputs {
   // to this plan until the next call.
   void Fill(const StepPlan& plan, Backend& backend);
 
-  // Of a step in which every sequence has one token and wants its logits, as many rows stand here
-  // as Backend::PaddedBatch says: the ones too many are token 0 in the null block, which see
-  // themselves alone.
+  // A step in which every sequence has few tokens (Backend::FewTokens) has each token here as a
+  // sequence of its own, and as many of them as Backend::PaddedBatch says: the ones too many are
+  // token 0 in the null block, which see themselves alone. It has as many rows of logits, if any;
+  // those that the plan asks for come first.
   uint32_t num_seqs() const { return num_seqs_; }
   uint32_t num_tokens() const { return num_tokens_; }
   uint32_t num_logits_rows() const { return num_logits_rows_; }
   // Row length of block_tables: the longest table of this step, or a little more.
   uint32_t max_blocks_per_seq() const { return max_blocks_per_seq_; }
   // Equal for steps whose counts and pointers here are equal, so that their launches are too; 0 for
-  // a step that is no such decode step.
+  // a step that is no such step of single tokens, or has no logits.
   uint64_t record_key() const {
-    return is_decode_ ? uint64_t{num_seqs_} << 32 | max_blocks_per_seq_ : 0;
+    const bool has_key = has_single_tokens_ && num_logits_rows_ > 0;
+    return has_key ? uint64_t{num_seqs_} << 32 | max_blocks_per_seq_ : 0;
   }
 
   const TokenId* token_ids() const { return Device<TokenId>(token_ids_); }  // [num_tokens]
@@ -71,6 +73,8 @@ class StepInputs {
   void ChooseShape(const StepPlan& plan, const Backend& backend);
   void FillTokens(const StepPlan& plan);
   void FillSequences(const StepPlan& plan);
+  void FillTable(std::span<const BlockId> blocks, uint32_t num_positions,
+                 std::span<uint32_t> table) const;
 
   template <class T>
   const T* Device(size_t offset) const {
@@ -84,7 +88,7 @@ class StepInputs {
   DeviceBuffer device_;
   size_t words_used_ = 0;
 
-  bool is_decode_ = false;
+  bool has_single_tokens_ = false;
   uint32_t num_seqs_ = 0;
   uint32_t num_tokens_ = 0;
   uint32_t num_logits_rows_ = 0;

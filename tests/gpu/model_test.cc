@@ -54,13 +54,15 @@ std::vector<TokenId> Tokens(uint32_t count, uint32_t seed) {
 Logits RunSteps(ModelRunner& runner) {
   TestSequence a = runner.NewSequence(Tokens(60, 1));
   TestSequence b = runner.NewSequence(Tokens(150, 2));
-  TestSequence c = runner.NewSequence(Tokens(33, 3));
+  TestSequence c = runner.NewSequence(Tokens(40, 3));
   Logits all;
   const auto run = [&](std::vector<ScheduledSlice> slices) {
     for (auto& row : runner.Run(std::move(slices))) all.push_back(std::move(row));
   };
   run({runner.Slice(a, 40, 40), runner.Slice(b, 70, 3)});
   run({runner.Slice(a, 1, 1), runner.Slice(b, 60, 1), runner.Slice(c, 20, 1)});
+  // Few tokens of each: the device takes them one by one.
+  run({runner.Slice(a, 1, 1), runner.Slice(b, 4, 2), runner.Slice(c, 2, 1)});
   for (int i = 0; i < 12; ++i) {
     run({runner.Slice(a, 1, 1), runner.Slice(b, 1, 1), runner.Slice(c, 1, 1)});
   }

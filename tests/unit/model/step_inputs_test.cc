@@ -125,7 +125,7 @@ TEST(StepInputsOnADevice, PadsDecodeStepsWithTokensThatSeeThemselvesInTheNullBlo
   EXPECT_THAT(Words(inputs.token_ids(), 4), ElementsAre(11, 12, 0, 0));
   EXPECT_THAT(Words(inputs.positions(), 4), ElementsAre(4, 17, 0, 0));
   EXPECT_THAT(Words(inputs.slot_mapping(), 4), ElementsAre(28, 21, 0, 0));
-  EXPECT_THAT(Words(inputs.logits_rows(), 4), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(Words(inputs.logits_rows(), 4), ElementsAre(0, 1, 0, 0));
   EXPECT_THAT(Words(inputs.query_start_loc(), 5), ElementsAre(0, 1, 2, 3, 4));
   EXPECT_THAT(Words(inputs.seq_lens(), 4), ElementsAre(5, 18, 1, 1));
   const std::vector<uint32_t> tables = Words(inputs.block_tables(), 32);
@@ -156,6 +156,53 @@ TEST(StepInputsOnADevice, PadsDecodeStepsWithTokensThatSeeThemselvesInTheNullBlo
   EXPECT_EQ(inputs.record_key(), 0u);
   EXPECT_EQ(inputs.num_seqs(), 1u);
   EXPECT_EQ(inputs.num_tokens(), 3u);
+}
+
+TEST(StepInputsOnADevice, FewTokensOfASequenceStandAsSequencesOfTheirOwn) {
+  test::HostBackend backend;
+  backend.pad_to = 4;
+  backend.few_tokens = 3;
+  StepLimits limits = kLimits;
+  limits.max_num_seqs = limits.max_num_logits_rows = 8;
+  auto inputs = *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  const TwoDecodes decodes;
+  const std::vector<TokenId> rest = {{21}, {22}, {23}};
+  StepPlan plan;
+  plan.slices = {{rest, 7, decodes.long_table, 1}, {decodes.first, 4, decodes.short_table, 1}};
+  plan.num_tokens = 4;
+  plan.num_logits_rows = 2;
+  inputs.Fill(plan, backend);
+  EXPECT_NE(inputs.record_key(), 0u);
+  ASSERT_EQ(inputs.num_seqs(), 4u);
+  ASSERT_EQ(inputs.num_tokens(), 4u);
+  ASSERT_EQ(inputs.num_logits_rows(), 4u);
+  ASSERT_EQ(inputs.max_blocks_per_seq(), 4u);
+  EXPECT_THAT(Words(inputs.token_ids(), 4), ElementsAre(21, 22, 23, 11));
+  EXPECT_THAT(Words(inputs.positions(), 4), ElementsAre(7, 8, 9, 4));
+  EXPECT_THAT(Words(inputs.slot_mapping(), 4), ElementsAre(11, 12, 13, 28));
+  EXPECT_THAT(Words(inputs.logits_rows(), 4), ElementsAre(2, 3, 0, 0));  // those asked for first
+  EXPECT_THAT(Words(inputs.query_start_loc(), 5), ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(Words(inputs.seq_lens(), 4), ElementsAre(8, 9, 10, 5));
+  EXPECT_THAT(Words(inputs.block_tables(), 16),
+              ElementsAre(1, 2, 0, 0, 1, 2, 3, 0, 1, 2, 3, 0, 6, 7, 0, 0));
+
+  // One token more than few, more tokens than there may be sequences, or no logits.
+  backend.few_tokens = 2;
+  inputs.Fill(plan, backend);
+  EXPECT_EQ(inputs.record_key(), 0u);
+  EXPECT_EQ(inputs.num_seqs(), 2u);
+  EXPECT_EQ(inputs.num_logits_rows(), 2u);
+  backend.few_tokens = 3;
+  limits.max_num_seqs = 3;
+  auto fewer = *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  fewer.Fill(plan, backend);
+  EXPECT_EQ(fewer.num_seqs(), 2u);
+  plan.slices = {{rest, 7, decodes.long_table, 0}};
+  plan.num_tokens = 3;
+  plan.num_logits_rows = 0;
+  inputs.Fill(plan, backend);
+  EXPECT_EQ(inputs.record_key(), 0u);
+  EXPECT_EQ(inputs.num_logits_rows(), 0u);
 }
 
 TEST(StepInputsOnADevice, TellsWhichTokensTheDeviceHas) {
