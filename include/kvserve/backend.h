@@ -139,6 +139,9 @@ class Backend {
   virtual void Embed(const EmbedParams& params) = 0;
   virtual void AddRmsNorm(const AddRmsNormParams& params) = 0;
   virtual void Linear(const LinearParams& params) = 0;
+  // Whether Linear normalizes its input and finishes its output (LinearParams::norm_weight, finish)
+  // for this many rows of any matrix it has packed, faster than ops of their own.
+  virtual bool FusesLinear(uint32_t /*num_rows*/) const { return false; }
   virtual void RopeKvStore(const RopeKvStoreParams& params) = 0;
   virtual void PagedAttention(const PagedAttentionParams& params) = 0;
   virtual void SiluMul(const SiluMulParams& params) = 0;

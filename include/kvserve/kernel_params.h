@@ -73,6 +73,13 @@ struct AddRmsNormParams {
   float eps;
 };
 
+// What becomes of a product.
+enum class LinearFinish : uint8_t {
+  kStore,    // out = product
+  kAdd,      // out += product
+  kSiluMul,  // out = silu(first half of the product's columns) * second half, as SiluMulParams
+};
+
 // out = x * W^T. A row's result depends on that row and W alone, bit for bit, whatever num_rows is:
 // every output element is accumulated over in_features in one fixed order.
 struct LinearParams {
@@ -81,6 +88,10 @@ struct LinearParams {
   void* out;  // [num_rows, out_features], float32 if out_is_f32, else act
   uint32_t num_rows;
   bool out_is_f32;
+  // Where Backend::FusesLinear says so, and with out_is_f32 false unless kStore:
+  const float* norm_weight = nullptr;  // [in_features]: x is normalized first, as AddRmsNormParams
+  float norm_eps = 0.0f;
+  LinearFinish finish = LinearFinish::kStore;  // kSiluMul: out is [num_rows, out_features / 2]
 };
 
 // Per head of Q, K and V, in this order and in float32: adds the bias (Q, K, V), normalizes

@@ -10,6 +10,7 @@
 
 #include "gpu/blas_lt_cache.h"
 #include "gpu/blas_lt_library.h"
+#include "gpu/timing.h"
 
 namespace kvs::gpu {
 namespace {
@@ -188,69 +189,16 @@ namespace {
 constexpr size_t kMaxWeightsInTurn = 4;
 constexpr uint32_t kManyRows = 512;  // from here on the weights' place in a cache does not matter
 
-class Timer {
- public:
-  Timer() {
-    KVS_GPU(EventCreate(&begin_));
-    KVS_GPU(EventCreate(&end_));
-  }
-  Timer(const Timer&) = delete;
-  Timer& operator=(const Timer&) = delete;
-  ~Timer() {
-    static_cast<void>(KVS_GPU_NAME(EventDestroy)(begin_));
-    static_cast<void>(KVS_GPU_NAME(EventDestroy)(end_));
-  }
-  void Start(Stream stream) { KVS_GPU(EventRecord(begin_, stream)); }
-  double StopMs(Stream stream) {
-    float ms = 0;
-    KVS_GPU(EventRecord(end_, stream));
-    KVS_GPU(EventSynchronize(end_));
-    KVS_GPU(EventElapsedTime(&ms, begin_, end_));
-    return ms;
-  }
-
- private:
-  Event begin_, end_;
-};
-
-// Device memory for the time of tuning; null when it cannot be had.
-class Scratch {
- public:
-  explicit Scratch(size_t bytes) {
-    if (KVS_GPU_NAME(Malloc)(&data_, bytes) != kSuccess) {
-      static_cast<void>(KVS_GPU_NAME(GetLastError)());
-      data_ = nullptr;
-      return;
-    }
-    KVS_GPU(Memset(data_, 0x3c, bytes));  // small numbers in both 16-bit types
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { static_cast<void>(KVS_GPU_NAME(Free)(data_)); }
-  void* data() const { return data_; }
-
- private:
-  void* data_ = nullptr;
-};
-
 }  // namespace
 
-// The better of two passes over `weights`; the first also loads the kernel. Infinite when the
-// library refuses.
+// Of one pass over `weights`; infinite when the library refuses.
 double BlasLt::State::TimeMs(const Plan& plan, std::span<const GpuWeight* const> weights,
                              const void* x, void* out, Stream stream) const {
-  Timer timer;
-  double best = std::numeric_limits<double>::infinity();
-  for (int pass = 0; pass < 2; ++pass) {
-    timer.Start(stream);
-    for (const GpuWeight* weight : weights) {
-      if (Multiply(plan, weight->data.data(), x, out, stream) != CUBLAS_STATUS_SUCCESS) {
-        return std::numeric_limits<double>::infinity();
-      }
-    }
-    best = std::min(best, timer.StopMs(stream));
-  }
-  return best;
+  return BestMs(stream, [&] {
+    return std::all_of(weights.begin(), weights.end(), [&](const GpuWeight* weight) {
+      return Multiply(plan, weight->data.data(), x, out, stream) == CUBLAS_STATUS_SUCCESS;
+    });
+  });
 }
 
 void BlasLt::State::TuneShape(const BlasLtShape& shape, std::span<const GpuWeight* const> weights,

@@ -14,8 +14,8 @@ template <class Stored, class T>
 __global__ void EmbedKernel(const Stored* table, uint32_t vocab_size, uint32_t dim,
                             const TokenId* token_ids, const uint32_t* sampled_rows,
                             const TokenId* sampled, T* out) {
-  WaitForPreviousKernel();
   AllowNextKernel();
+  WaitForPreviousKernel();
   // A row of logits that was not finite left kNoToken in device memory as its sequence's next
   // input. The host drops that sequence; until then its row only has to be read from the table.
   const uint32_t row = sampled_rows == nullptr ? kNoSampledRow : sampled_rows[blockIdx.x];

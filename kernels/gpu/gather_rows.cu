@@ -10,8 +10,8 @@ constexpr uint32_t kMaxThreads = 512;
 // A block copies one row of 16-byte pieces.
 __global__ void GatherRowsKernel(const uint4* in, const uint32_t* rows, uint4* out,
                                  uint32_t pieces) {
-  WaitForPreviousKernel();
   AllowNextKernel();
+  WaitForPreviousKernel();
   const uint4* from = in + size_t{rows[blockIdx.x]} * pieces;
   uint4* to = out + size_t{blockIdx.x} * pieces;
   for (uint32_t piece = threadIdx.x; piece < pieces; piece += blockDim.x) to[piece] = from[piece];

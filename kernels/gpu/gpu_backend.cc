@@ -28,6 +28,9 @@ constexpr uint32_t kStagingSlots = 4;
 // The rest of a prompt after a prefix hit is as long as a block at most.
 constexpr uint32_t kFewTokens = 16;
 
+// Of each shape, to tune the linear layers with: enough to fill the second-level cache.
+constexpr int kWeightsOfShape = 4;
+
 std::string Gibibytes(size_t bytes) {
   return std::to_string(bytes >> 30) + "." + std::to_string((bytes >> 20) % 1024 * 10 / 1024) +
          " GiB";
@@ -121,6 +124,7 @@ class GpuBackend final : public Backend {
   void Embed(const EmbedParams& params) override { gpu::Embed(params, launch_); }
   void AddRmsNorm(const AddRmsNormParams& params) override { gpu::AddRmsNorm(params, launch_); }
   void Linear(const LinearParams& params) override { linear_.Run(params, launch_); }
+  bool FusesLinear(uint32_t num_rows) const override { return linear_.Fuses(num_rows, shapes_); }
   void RopeKvStore(const RopeKvStoreParams& params) override {
     host_saturated_ = params.num_saturated;
     gpu::RopeKvStore(params, saturated_.as<uint64_t>(), launch_);
@@ -177,7 +181,7 @@ class GpuBackend final : public Backend {
   ExpertOps experts_;
   StepTimer timer_;
   GraphRecorder graphs_;
-  std::vector<const GpuWeight*> shapes_;  // one weight of each shape
+  std::vector<const GpuWeight*> shapes_;  // up to kWeightsOfShape of each shape
   uint32_t max_num_seqs_ = 0;
   DeviceBuffer saturated_;  // uint64 [1]
   uint64_t* host_saturated_ = nullptr;
@@ -224,7 +228,9 @@ Result<std::unique_ptr<LinearWeight>> GpuBackend::PackLinear(std::span<const Hos
   const auto same_shape = [&](const GpuWeight* other) {
     return other->out_features == weight->out_features && other->in_features == weight->in_features;
   };
-  if (std::none_of(shapes_.begin(), shapes_.end(), same_shape)) shapes_.push_back(weight.get());
+  if (std::count_if(shapes_.begin(), shapes_.end(), same_shape) < kWeightsOfShape) {
+    shapes_.push_back(weight.get());
+  }
   return std::unique_ptr<LinearWeight>(std::move(weight));
 }
 

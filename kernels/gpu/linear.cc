@@ -1,6 +1,13 @@
 #include "gpu/linear.h"
 
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <utility>
+#include <vector>
+
 #include "gpu/gpu_memory.h"
+#include "gpu/timing.h"
 
 namespace kvs::gpu {
 namespace {
@@ -13,6 +20,10 @@ constexpr double kTuneBudgetMs = 200;  // of one call of Tune
 
 // Above this many rows a library's kernel is at least as fast as streaming.
 constexpr uint32_t kMaxStreamedRows = 8;
+static_assert(kMaxStreamedRows <= kMaxStreamRows && kMaxStreamedRows <= kMaxGemvRows);
+
+// Above this many rows a library's kernels and ops of their own are faster than fused ones.
+constexpr uint32_t kMaxFusedRows = 2;
 
 // A name that is a file's: letters, digits and dots.
 std::string FileName(std::string text) {
@@ -42,6 +53,7 @@ Result<void> LinearOp::Reserve(const LinearOptions& options, const DeviceFacts& 
   gemv_.counters = reinterpret_cast<uint32_t*>(bytes + kBlasWorkspaceBytes + kPartialsBytes);
   PrepareGemv(facts);
   PrepareGemmTiled(facts);
+  PrepareStreamGemv(facts);
   if (options.batch_invariant) {
     why_no_blas_lt_ = "batch-invariant";
   } else {
@@ -64,22 +76,81 @@ Result<void> LinearOp::Reserve(const LinearOptions& options, const DeviceFacts& 
   return {};
 }
 
+LinearOp::FewRows LinearOp::Bucket(const LinearParams& params) {
+  return {std::bit_ceil(params.num_rows), params.weight->out_features, params.weight->in_features,
+          params.out_is_f32};
+}
+
+bool LinearOp::IsLibraryFaster(std::span<const GpuWeight* const> weights, LinearParams params,
+                               Stream stream) {
+  const Launch launch = {stream, options_.act, &facts_, facts_.major >= 9};
+  const auto time = [&](auto&& run) {
+    return BestMs(stream, [&] {
+      for (const GpuWeight* weight : weights) {
+        params.weight = weight;
+        if (!run()) return false;
+      }
+      return true;
+    });
+  };
+  const double own_ms = time([&] { return RunStreaming(params, launch); });
+  const double library_ms = time([&] {
+    blas_lt_->Run(params, launch);
+    return true;
+  });
+  return library_ms < own_ms;
+}
+
 void LinearOp::Tune(std::span<const GpuWeight* const> weights, uint32_t max_rows, bool out_is_f32,
                     Stream stream) {
-  if (blas_lt_ == nullptr || max_rows <= max_gemv_rows_) return;
-  blas_lt_->Tune(weights,
-                 {.min_rows = max_gemv_rows_ + 1,
-                  .max_rows = max_rows,
-                  .out_is_f32 = out_is_f32,
-                  .budget_ms = kTuneBudgetMs},
-                 stream);
+  if (blas_lt_ == nullptr) return;
+  blas_lt_->Tune(
+      weights,
+      {.min_rows = 1, .max_rows = max_rows, .out_is_f32 = out_is_f32, .budget_ms = kTuneBudgetMs},
+      stream);
+  std::map<std::pair<uint32_t, uint32_t>, std::vector<const GpuWeight*>> by_shape;
+  size_t x_columns = 0, out_columns = 0;
+  for (const GpuWeight* weight : weights) {
+    by_shape[{weight->out_features, weight->in_features}].push_back(weight);
+    x_columns = std::max<size_t>(x_columns, weight->in_features);
+    out_columns = std::max<size_t>(out_columns, weight->out_features);
+  }
+  const Scratch x(kMaxStreamedRows * x_columns * 2), out(kMaxStreamedRows * out_columns * 4);
+  if (x.data() == nullptr || out.data() == nullptr) return;
+  for (uint32_t rows = 1; rows <= std::min(kMaxStreamedRows, std::bit_ceil(max_rows)); rows *= 2) {
+    for (const auto& [features, same_shape] : by_shape) {
+      const LinearParams params = {x.data(), same_shape[0], out.data(), rows, out_is_f32};
+      if (IsLibraryFaster(same_shape, params, stream)) library_is_faster_.insert(Bucket(params));
+    }
+  }
+}
+
+bool LinearOp::Fuses(uint32_t num_rows, std::span<const GpuWeight* const> weights) const {
+  return !options_.batch_invariant && num_rows <= kMaxFusedRows &&
+         std::all_of(weights.begin(), weights.end(), [&](const GpuWeight* weight) {
+           return StreamGemvServes({nullptr, weight, nullptr, num_rows, false}, facts_);
+         });
+}
+
+bool LinearOp::RunStreaming(const LinearParams& params, const Launch& launch) {
+  if (!options_.batch_invariant && StreamGemvServes(params, facts_)) {
+    StreamGemv(params, launch);
+    return true;
+  }
+  if (!GemvServes(params, gemv_, facts_)) return false;
+  Gemv(params, gemv_, launch);
+  return true;
 }
 
 void LinearOp::Run(const LinearParams& params, const Launch& launch) {
   if (params.num_rows == 0) return;
-  if (params.num_rows <= max_gemv_rows_ && GemvServes(params, gemv_, facts_)) {
-    Gemv(params, gemv_, launch);
-  } else if (blas_lt_ != nullptr) {
+  if (params.norm_weight != nullptr || params.finish != LinearFinish::kStore) {
+    return StreamGemv(params, launch);
+  }
+  const bool few =
+      params.num_rows <= max_gemv_rows_ && !library_is_faster_.contains(Bucket(params));
+  if (few && RunStreaming(params, launch)) return;
+  if (blas_lt_ != nullptr) {
     blas_lt_->Run(params, launch);
   } else {
     GemmTiled(params, launch);
@@ -87,9 +158,9 @@ void LinearOp::Run(const LinearParams& params, const Launch& launch) {
 }
 
 std::string LinearOp::Describe() const {
-  const std::string rows = "gemv to " + std::to_string(max_gemv_rows_) + " rows, ";
-  if (blas_lt_ != nullptr) return rows + blas_lt_->Describe() + " above";
-  return rows + "tiled above (" + why_no_blas_lt_ + ")";
+  const std::string rows = std::to_string(max_gemv_rows_) + " rows";
+  if (blas_lt_ != nullptr) return "own to " + rows + " where faster, " + blas_lt_->Describe();
+  return "own to " + rows + ", tiled above (" + why_no_blas_lt_ + ")";
 }
 
 }  // namespace kvs::gpu

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
+#include <tuple>
 
 #include "gpu/blas_lt.h"
 #include "gpu/gpu_weight.h"
@@ -22,8 +24,9 @@ struct LinearOptions {
   std::string cache_dir;
 };
 
-// A few rows stream the weights through Gemv; more go to cuBLASLt, or to GemmTiled when the library
-// is missing or `batch_invariant` is set. Not thread-safe; one stream at a time.
+// A few rows stream the weights through an own kernel, where it is faster than cuBLASLt; more go to
+// cuBLASLt, or to GemmTiled when the library is missing or `batch_invariant` is set. Not
+// thread-safe; one stream at a time.
 class LinearOp {
  public:
   LinearOp() = default;
@@ -35,26 +38,41 @@ class LinearOp {
   // when the memory cannot be had.
   Result<void> Reserve(const LinearOptions& options, const DeviceFacts& facts);
 
-  // Chooses cuBLASLt's algorithms for the shapes of `weights`, for up to `max_rows` rows of x; with
-  // results of the activations' dtype, or of float32 (the logits). Takes well under half a second,
-  // nothing when the cache directory knows the shapes, and device memory for its time: call it
-  // before the KV pool is taken. Optional.
+  // Chooses cuBLASLt's algorithms for the shapes of `weights`, for up to `max_rows` rows of x, and
+  // for a few rows between the library and the own kernels; with results of the activations' dtype,
+  // or of float32 (the logits). Weights of one shape are used in turn: with four, none is timed out
+  // of the cache. Takes well under half a second, less when the cache directory knows the shapes,
+  // and device memory for its time: call it before the KV pool is taken. Optional.
   void Tune(std::span<const GpuWeight* const> weights, uint32_t max_rows, bool out_is_f32,
             Stream stream);
+
+  // Whether Run normalizes x and finishes its output for this many rows of all these weights.
+  bool Fuses(uint32_t num_rows, std::span<const GpuWeight* const> weights) const;
 
   // x, out and the weight are 16-byte aligned; in_features is a multiple of 8. May be captured.
   void Run(const LinearParams& params, const Launch& launch);
 
-  // For the log: "gemv to 16 rows, cuBLASLt 13.0.2 above", and why when cuBLASLt is not used.
+  // For the log: "own to 8 rows where faster, cuBLASLt 13.0.2", and why when cuBLASLt is not used.
   std::string Describe() const;
 
  private:
+  // Rounded up to a power of two, out_features, in_features, whether the results are float32.
+  using FewRows = std::tuple<uint32_t, uint32_t, uint32_t, bool>;
+  static FewRows Bucket(const LinearParams& params);
+
+  // Runs an own kernel for few rows; false when none serves them.
+  bool RunStreaming(const LinearParams& params, const Launch& launch);
+  // Whether the library multiplies by the weights, all of one shape, faster than RunStreaming.
+  bool IsLibraryFaster(std::span<const GpuWeight* const> weights, LinearParams params,
+                       Stream stream);
+
   LinearOptions options_;
   DeviceFacts facts_;
   GemvWorkspace gemv_{};
   uint32_t max_gemv_rows_ = 0;
   DeviceBuffer memory_;
   std::unique_ptr<BlasLt> blas_lt_;
+  std::set<FewRows> library_is_faster_;
   std::string why_no_blas_lt_;
 };
 

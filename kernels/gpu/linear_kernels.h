@@ -56,4 +56,16 @@ bool GemvServes(const LinearParams& params, const GemvWorkspace& workspace,
 void Gemv(const LinearParams& params, const GemvWorkspace& workspace, const Launch& launch);
 void GemmTiled(const LinearParams& params, const Launch& launch);
 
+// hopper/stream_gemv.cu: compute capability 9.0 alone, and the only one that does more than
+// multiply (LinearParams::norm_weight, finish). Sums in an order of its own, which is the same for
+// every number of rows.
+inline constexpr uint32_t kMaxStreamRows = 8;
+
+void PrepareStreamGemv(const DeviceFacts& facts);
+// Whether there are at most kMaxStreamRows rows, they fit into shared memory, and in_features is a
+// multiple of kStepK.
+bool StreamGemvServes(const LinearParams& params, const DeviceFacts& facts);
+// REQUIRES: StreamGemvServes, and a weight, x and out as above.
+void StreamGemv(const LinearParams& params, const Launch& launch);
+
 }  // namespace kvs::gpu

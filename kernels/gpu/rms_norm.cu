@@ -40,8 +40,8 @@ KVS_DEVICE Vec8<T> Scaled(const Vec8<T>& values, float factor, const float* weig
 // A block normalizes one row, which it holds in registers: kPieces 16-byte pieces a thread.
 template <class T, uint32_t kPieces>
 __global__ void __launch_bounds__(kMaxThreads) AddRmsNormKernel(AddRmsNormParams params) {
-  WaitForPreviousKernel();
   AllowNextKernel();
+  WaitForPreviousKernel();
   const size_t row = size_t{blockIdx.x} * params.dim;
   T* residual = static_cast<T*>(params.residual) + row;
   const uint32_t num_pieces = params.dim / 8;

@@ -148,8 +148,8 @@ template <class T, uint32_t kHeadDim, bool kStats>
 __global__ void __launch_bounds__(kThreads)
     RopeKvStoreKernel(RopeKvStoreParams params, unsigned long long* num_saturated) {
   constexpr uint32_t kLanes = kHeadDim / 16;
-  WaitForPreviousKernel();
   AllowNextKernel();
+  WaitForPreviousKernel();
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
   const uint32_t num_units = params.num_heads + 2 * num_kv_heads;
   const uint32_t index = blockIdx.y * kThreads + threadIdx.x;

@@ -9,8 +9,8 @@ constexpr uint32_t kThreads = 256;
 // One thread computes 8 outputs: one 16-byte piece of a row.
 template <class T>
 __global__ void SiluMulKernel(SiluMulParams params) {
-  WaitForPreviousKernel();
   AllowNextKernel();
+  WaitForPreviousKernel();
   const uint32_t pieces = params.dim / Vec8<T>::kSize;
   const size_t index = size_t{blockIdx.x} * kThreads + threadIdx.x;
   if (index >= size_t{params.num_rows} * pieces) return;

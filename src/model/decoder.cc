@@ -110,6 +110,11 @@ class Decoder : public Model {
  private:
   // The step's operations, from token ids to logits.
   void Compute();
+  // One layer as ops that do one thing each. `branch` is what is not yet added to the residual
+  // stream, or null; the layer's own is returned.
+  const void* ComputeLayer(uint32_t index, const void* branch);
+  // The same where the linear layers normalize and add by themselves; nothing is left to add.
+  void ComputeFusedLayer(uint32_t index);
   // residual += x (when x is set); normed = norm(residual).
   void Norm(const void* x, const DeviceBuffer& weight);
   // out = in * weight^T for the tokens of this step.
@@ -160,20 +165,13 @@ void Decoder::Compute() {
                   .sampled_rows = in_.sampled_rows(),
                   .sampled = backend_.sampled_tokens()});
   const void* branch = nullptr;  // not yet added to the residual
+  const bool fused = config_.experts.num_experts == 0 && backend_.FusesLinear(n);
   for (uint32_t l = 0; l < config_.num_layers; ++l) {
-    const DecoderLayer& layer = weights_.layers[l];
-    Norm(branch, layer.input_norm);
-    Project(act_.normed, *layer.qkv, act_.qkv);
-    Attend(layer, l);
-    Project(act_.attended, *layer.o, act_.branch);
-
-    Norm(act_.branch.data(), layer.post_attention_norm);
-    if (layer.experts.empty()) {
-      Mlp(layer);
+    if (fused) {
+      ComputeFusedLayer(l);
     } else {
-      Experts(layer);
+      branch = ComputeLayer(l, branch);
     }
-    branch = act_.branch.data();
   }
   const uint32_t num_rows = in_.num_logits_rows();
   if (num_rows == 0) return;
@@ -188,6 +186,44 @@ void Decoder::Compute() {
                    .out = act_.logits.data(),
                    .num_rows = num_rows,
                    .out_is_f32 = true});
+}
+
+const void* Decoder::ComputeLayer(uint32_t index, const void* branch) {
+  const DecoderLayer& layer = weights_.layers[index];
+  Norm(branch, layer.input_norm);
+  Project(act_.normed, *layer.qkv, act_.qkv);
+  Attend(layer, index);
+  Project(act_.attended, *layer.o, act_.branch);
+
+  Norm(act_.branch.data(), layer.post_attention_norm);
+  if (layer.experts.empty()) {
+    Mlp(layer);
+  } else {
+    Experts(layer);
+  }
+  return act_.branch.data();
+}
+
+void Decoder::ComputeFusedLayer(uint32_t index) {
+  const DecoderLayer& layer = weights_.layers[index];
+  const auto linear = [&](const DeviceBuffer& in, const DeviceBuffer* norm,
+                          const LinearWeight& weight, const DeviceBuffer& out,
+                          LinearFinish finish) {
+    backend_.Linear({.x = in.data(),
+                     .weight = &weight,
+                     .out = out.data(),
+                     .num_rows = in_.num_tokens(),
+                     .out_is_f32 = false,
+                     .norm_weight = norm != nullptr ? norm->as<float>() : nullptr,
+                     .norm_eps = config_.rms_norm_eps,
+                     .finish = finish});
+  };
+  linear(act_.residual, &layer.input_norm, *layer.qkv, act_.qkv, LinearFinish::kStore);
+  Attend(layer, index);
+  linear(act_.attended, nullptr, *layer.o, act_.residual, LinearFinish::kAdd);
+  linear(act_.residual, &layer.post_attention_norm, *layer.mlp.gate_up, act_.gated,
+         LinearFinish::kSiluMul);
+  linear(act_.gated, nullptr, *layer.mlp.down, act_.residual, LinearFinish::kAdd);
 }
 
 void Decoder::Norm(const void* x, const DeviceBuffer& weight) {

@@ -26,7 +26,7 @@ GpuWeight WeightOver(const DeviceArray<uint16_t>& values, uint32_t out_features,
   return weight;
 }
 
-// One weight, kRows rows of x and, on first use, their product in float64.
+// One weight, kRows rows of x and, on first use, their product in float64, or that of a few rows.
 class Problem {
  public:
   Problem(uint32_t out_features, uint32_t in_features, DType act)
@@ -42,14 +42,17 @@ class Problem {
     const Launch launch = TestLaunch(act);
     PrepareGemv(*launch.facts);
     PrepareGemmTiled(*launch.facts);
+    PrepareStreamGemv(*launch.facts);
   }
 
   std::vector<double> Want(uint32_t num_rows) {
-    if (want_.empty()) {
-      want_ = naive::Linear(Decode16(x_stored_, act_), Decode16(w_stored_, act_), kRows,
-                            weight_.in_features, weight_.out_features);
+    const size_t columns = weight_.out_features;
+    if (want_.size() < num_rows * columns) {
+      want_ = naive::Linear(Decode16(x_stored_, act_), Decode16(w_stored_, act_),
+                            num_rows <= kMaxGemvRows ? kMaxGemvRows : kRows, weight_.in_features,
+                            weight_.out_features);
     }
-    return {want_.begin(), want_.begin() + size_t{num_rows} * weight_.out_features};
+    return {want_.begin(), want_.begin() + static_cast<ptrdiff_t>(num_rows * columns)};
   }
 
   // The product of the first rows by `multiply(LinearParams, Launch)`, stored as float32 or act.
@@ -74,6 +77,13 @@ class Problem {
       Gemv(params, workspace(), launch);
     });
   }
+  bool StreamServes(uint32_t num_rows) const {
+    return StreamGemvServes({x_.data(), &weight_, nullptr, num_rows, true},
+                            *TestLaunch(act_).facts);
+  }
+  std::vector<float> ByStream(uint32_t num_rows, bool out_is_f32) const {
+    return Multiply(num_rows, out_is_f32, StreamGemv);
+  }
   std::vector<float> ByTiles(uint32_t num_rows, bool out_is_f32) const {
     return Multiply(num_rows, out_is_f32, GemmTiled);
   }
@@ -95,7 +105,13 @@ struct Shape {
 };
 // Short and uneven, with segments that are empty, more than one wave of tiles, and so wide that x
 // has to be shared out.
-constexpr Shape kShapes[] = {{24, 8}, {64, 40}, {200, 576}, {2600, 4096}, {152, 14336}};
+constexpr Shape kShapes[] = {{24, 8},      {64, 40},     {200, 576},
+                             {2600, 4096}, {152, 14336}, {3001, 1056}};
+
+std::string Name(const Shape& shape, uint32_t num_rows) {
+  return std::to_string(shape.out_features) + "x" + std::to_string(shape.in_features) + " rows " +
+         std::to_string(num_rows);
+}
 
 TEST(GpuLinear, GemvMatchesReference) {
   for (const DType act : {DType::kBf16, DType::kF16}) {
@@ -107,6 +123,88 @@ TEST(GpuLinear, GemvMatchesReference) {
                                " rows " + std::to_string(num_rows);
         EXPECT_LT(RelativeRms(problem.ByGemv(num_rows, true), problem.Want(num_rows)), 2e-5) << at;
         EXPECT_LT(RelativeRms(problem.ByGemv(num_rows, false), problem.Want(num_rows)), 3e-3) << at;
+      }
+    }
+  }
+}
+
+TEST(GpuLinear, StreamMatchesReference) {
+  for (const DType act : {DType::kBf16, DType::kF16}) {
+    for (const Shape& shape : kShapes) {
+      Problem problem(shape.out_features, shape.in_features, act);
+      for (const uint32_t num_rows : {1u, 2u, 3u, 5u, 8u}) {
+        if (!problem.StreamServes(num_rows)) continue;
+        const std::string at = Name(shape, num_rows);
+        EXPECT_LT(RelativeRms(problem.ByStream(num_rows, true), problem.Want(num_rows)), 2e-5)
+            << at;
+        EXPECT_LT(RelativeRms(problem.ByStream(num_rows, false), problem.Want(num_rows)), 3e-3)
+            << at;
+      }
+    }
+  }
+}
+
+// x normalized, the product of every finish; `out` holds values before. float64.
+std::vector<double> WantFused(const std::vector<float>& x, const std::vector<float>& w,
+                              const std::vector<float>& norm, const std::vector<float>& before,
+                              const LinearParams& params) {
+  const uint32_t rows = params.num_rows, dim = params.weight->in_features;
+  const uint32_t columns = params.weight->out_features;
+  std::vector<double> residual(x.begin(), x.begin() + size_t{rows} * dim);
+  const auto normed = naive::AddRmsNorm(&residual, {}, norm, rows, params.norm_eps);
+  const auto product =
+      naive::Linear(std::vector<float>(normed.begin(), normed.end()), w, rows, dim, columns);
+  std::vector<double> want;
+  for (uint32_t row = 0; row < rows; ++row) {
+    const double* of_row = product.data() + size_t{row} * columns;
+    if (params.finish == LinearFinish::kSiluMul) {
+      for (uint32_t i = 0; i < columns / 2; ++i) {
+        want.push_back(naive::Silu(of_row[i]) * of_row[columns / 2 + i]);
+      }
+      continue;
+    }
+    for (uint32_t i = 0; i < columns; ++i) {
+      const bool adds = params.finish == LinearFinish::kAdd;
+      want.push_back(of_row[i] + (adds ? before[size_t{row} * columns + i] : 0));
+    }
+  }
+  return want;
+}
+
+TEST(GpuLinear, StreamNormalizesAndFinishes) {
+  constexpr uint32_t kMaxRows = kMaxStreamRows;
+  const DeviceFacts& facts = *TestLaunch(DType::kBf16).facts;
+  PrepareStreamGemv(facts);
+  for (const DType act : {DType::kBf16, DType::kF16}) {
+    for (const auto [columns, dim] : {Shape{200, 576}, {2602, 4096}, {330, 8192}}) {
+      Random random(columns);
+      const auto x = Encode16(random.Normals(size_t{kMaxRows} * dim, 3.0f), act);
+      const auto w = Encode16(random.Normals(size_t{columns} * dim, 0.02f), act);
+      const auto before = Encode16(random.Normals(size_t{kMaxRows} * columns), act);
+      const auto norm = random.Normals(dim);
+      const DeviceArray<uint16_t> device_x(x), device_w(w);
+      const DeviceArray<float> device_norm(norm);
+      const GpuWeight weight = WeightOver(device_w, columns, dim, act);
+      for (const LinearFinish finish :
+           {LinearFinish::kStore, LinearFinish::kAdd, LinearFinish::kSiluMul}) {
+        for (const uint32_t rows : {1u, 3u, 8u}) {
+          const DeviceArray<uint16_t> out(before);
+          const LinearParams params = {device_x.data(),    &weight, out.data(), rows, false,
+                                       device_norm.data(), 1e-5f,   finish};
+          if (!StreamGemvServes(params, facts)) continue;
+          StreamGemv(params, TestLaunch(act));
+          const auto want =
+              WantFused(Decode16(x, act), Decode16(w, act), norm, Decode16(before, act), params);
+          auto got = Decode16(out.ToHost(), act);
+          const std::vector<float> rest(got.begin() + static_cast<ptrdiff_t>(want.size()),
+                                        got.end());
+          got.resize(want.size());
+          EXPECT_LT(RelativeRms(got, want), act == DType::kF16 ? 2e-3 : 1e-2)
+              << Name({columns, dim}, rows) << " finish " << static_cast<int>(finish);
+          const auto all = Decode16(before, act);
+          EXPECT_TRUE(std::equal(rest.begin(), rest.end(),
+                                 all.end() - static_cast<ptrdiff_t>(rest.size())));
+        }
       }
     }
   }
@@ -144,6 +242,14 @@ TEST(GpuLinear, RowsDoNotDependOnTheirCompany) {
       for (const uint32_t num_rows : {1u, 7u, 16u, 32u}) {
         if (problem.GemvServes(num_rows)) expect_same(problem.ByGemv(num_rows, true), "gemv");
       }
+      if (!problem.StreamServes(1)) continue;
+      const auto alone = problem.ByStream(1, true);
+      for (const uint32_t num_rows : {2u, 7u, 8u}) {
+        if (!problem.StreamServes(num_rows)) continue;
+        const auto got = problem.ByStream(num_rows, true);
+        EXPECT_EQ(std::memcmp(got.data(), alone.data(), alone.size() * sizeof(float)), 0)
+            << "stream " << out_features << "x" << in_features << " rows " << num_rows;
+      }
     }
   }
 }
@@ -151,15 +257,19 @@ TEST(GpuLinear, RowsDoNotDependOnTheirCompany) {
 // A replayed graph of dependent launches, each reading what the one before it wrote.
 TEST(GpuLinear, DependentLaunchesFollowEachOther) {
   constexpr uint32_t kDim = 2048, kLaunches = 20;
-  for (const uint32_t num_rows : {1u, 8u, 24u, 200u}) {
+  for (const auto& [num_rows, stream] :
+       {std::pair{1u, true}, {8u, true}, {1u, false}, {8u, false}, {24u, false}, {200u, false}}) {
     const Problem problem(kDim, kDim, DType::kBf16);
+    if (stream && !problem.StreamServes(num_rows)) continue;
     const DeviceArray<uint16_t> a(size_t{kRows} * kDim), b(size_t{kRows} * kDim);
     const auto chain = [&](Launch launch, const LinearParams& first) {
       const void* x = first.x;
       for (uint32_t i = 0; i < kLaunches; ++i) {
         void* out = i + 1 == kLaunches ? first.out : i % 2 == 0 ? a.data() : b.data();
         const LinearParams params = {x, first.weight, out, num_rows, false};
-        if (num_rows <= kMaxGemvRows) {
+        if (stream) {
+          StreamGemv(params, launch);
+        } else if (num_rows <= kMaxGemvRows) {
           Gemv(params, problem.workspace(), launch);
         } else {
           GemmTiled(params, launch);

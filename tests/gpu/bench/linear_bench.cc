@@ -59,6 +59,20 @@ class Step {
     }
     return Median(launches) * 1e-3;
   }
+  // The same with what stands between them: normalized inputs, the residual added, SiLU. Attention
+  // is left out.
+  double FusedMilliseconds(uint32_t num_rows, LinearOp& op) const {
+    std::vector<std::function<void(const Launch&)>> launches;
+    for (size_t i = 0; i < linear_.size(); ++i) {
+      LinearParams params = ParamsOf(linear_[i], num_rows);
+      const bool is_head = i + 1 == linear_.size();
+      if (is_head || i % 2 == 0) params.norm_weight = norm_.data();
+      if (!is_head && i % 2 == 1) params.finish = LinearFinish::kAdd;
+      if (!is_head && i % 4 == 2) params.finish = LinearFinish::kSiluMul;
+      launches.push_back([=, &op](const Launch& launch) { op.Run(params, launch); });
+    }
+    return Median(launches) * 1e-3;
+  }
   // Microseconds of all the products of one shape, one after the other.
   template <class F>
   double Microseconds(const Shape& shape, uint32_t num_rows, F&& multiply) const {
@@ -101,17 +115,20 @@ class Step {
 
   const DeviceArray<uint16_t> weights_, x_, out_;
   const DeviceArray<float> logits_;
+  const DeviceArray<float> norm_{std::vector<float>(4096, 1.0f)};
   std::vector<GpuWeight> linear_;
 };
 
-void PrintShapes(const Step& step, const Ceilings& ceilings) {
-  std::printf("\ngemv by shape: microseconds, share of the read bandwidth\n%14s", "rows");
+// By the kernel that streams, or by the portable one.
+void PrintShapes(const Step& step, const Ceilings& ceilings, bool portable) {
+  std::printf("\n%s by shape: microseconds, share of the read bandwidth\n%14s",
+              portable ? "portable gemv" : "own kernel", "rows");
   for (const Shape& shape : kLayer) std::printf(" | %15s", shape.name);
   std::printf(" | %15s\n", kLmHead.name);
+  const DeviceFacts& facts = *TestLaunch(DType::kBf16).facts;
   LinearOp op;
-  KVS_CHECK(op.Reserve({.batch_invariant = true, .cache_dir = {}}, *TestLaunch(DType::kBf16).facts)
-                .has_value());
-  for (const uint32_t rows : {1u, 4u, 8u, 16u, 32u}) {
+  KVS_CHECK(op.Reserve({.batch_invariant = portable, .cache_dir = {}}, facts).has_value());
+  for (const uint32_t rows : {1u, 2u, 4u, 8u}) {
     std::printf("%14u", rows);
     const auto print = [&](const Shape& shape) {
       const double us = step.Microseconds(
@@ -172,7 +189,13 @@ void LinearBench(const Ceilings& ceilings) {
                 bandwidth / ceilings.read_bytes_per_s, library, by(invariant),
                 library > 0 ? ours / library : 1.0);
   }
-  PrintShapes(step, ceilings);
+  std::printf("\nfused with norms, residual and SiLU: rows, ms\n");
+  for (const uint32_t rows : {1u, 2u, 4u}) {
+    if (!fast.Fuses(rows, layer_weights)) continue;
+    std::printf("%6u | %9.3f\n", rows, step.FusedMilliseconds(rows, fast));
+  }
+  PrintShapes(step, ceilings, false);
+  PrintShapes(step, ceilings, true);
 }
 
 }  // namespace kvs::gpu

@@ -1,5 +1,6 @@
 // AMD has no Hopper: what the table of prefill kernels names for it, and BestPrefillPath never
-// picks.
+// picks; and the linear kernel that says it serves nothing.
+#include "gpu/linear_kernels.h"
 #include "gpu/paged_prefill_instances.h"
 
 namespace kvs::gpu {
@@ -20,5 +21,11 @@ KVS_NO_HOPPER(KvCacheDType::kF16)
 KVS_NO_HOPPER(KvCacheDType::kF8E4M3)
 KVS_NO_HOPPER(KvCacheDType::kF8E5M2)
 #undef KVS_NO_HOPPER
+
+void PrepareStreamGemv(const DeviceFacts&) {}
+bool StreamGemvServes(const LinearParams&, const DeviceFacts&) { return false; }
+void StreamGemv(const LinearParams&, const Launch&) {
+  KVS_CHECK(!"linear layers: this device has no Hopper path");
+}
 
 }  // namespace kvs::gpu

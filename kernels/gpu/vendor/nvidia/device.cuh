@@ -16,12 +16,12 @@
 
 namespace kvs::gpu {
 
-// Programmatic dependent launch (compute capability 9.0): a kernel may be resident before the one
-// in front of it on the stream has finished. Every kernel of this folder calls, in every thread and
-// in this order, WaitForPreviousKernel before its first access to memory that the kernel in front
-// writes, and AllowNextKernel where its successor may start to take its place. So whatever an
-// earlier kernel than that wrote, and what no kernel writes, may be read before. Elsewhere both do
-// nothing.
+// Programmatic dependent launch (compute capability 9.0): a kernel may be resident before those in
+// front of it on the stream have finished. Every kernel of this folder calls, in every thread,
+// WaitForPreviousKernel before its first access to memory that kernels write, and AllowNextKernel
+// where its successor may start to take its place: mostly first of all. After the wait all kernels
+// in front have ended, as each of them has waited itself. Before it only that may be read which no
+// kernel since the last launch without Launch::dependent has written. Elsewhere both do nothing.
 KVS_DEVICE void WaitForPreviousKernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
