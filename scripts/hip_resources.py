@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-MATRIX_KERNEL = re.compile(r"Matrix(Decode|Prefill)Kernel|(Few|Many)RowsKernel")
+MATRIX_KERNEL = re.compile(r"Matrix(Decode|Prefill)Kernel|(Few|Many|Expert)RowsKernel")
 MATRIX_INSTRUCTION = {"gfx11": "v_wmma", "gfx12": "v_wmma", "gfx90a": "v_mfma", "gfx94": "v_mfma"}
 
 
@@ -27,6 +27,9 @@ def device_code(path, tools, folder):
     """Yields (architecture, ELF file) for what a host object carries."""
     bundle = folder / "bundle"
     bundle.unlink(missing_ok=True)
+    sections = run(f"llvm-readelf-{tools}", "-S", "-W", str(path))
+    if ".hip_fatbin" not in sections:
+        return
     run(f"llvm-objcopy-{tools}", f"--dump-section=.hip_fatbin={bundle}", str(path), str(folder / "unused"))
     bundler = f"clang-offload-bundler-{tools}"
     for target in run(bundler, "--list", "--type=o", f"--input={bundle}").split():

@@ -4,6 +4,7 @@
 #   scripts/packages.sh test         and what its tests need
 #   scripts/packages.sh check        and what scripts/check.sh needs
 #   scripts/packages.sh fuzz         and what scripts/fuzz.sh needs
+#   scripts/packages.sh hip          and what scripts/build_hip.sh needs
 #   scripts/packages.sh --list SET   prints the names alone
 set -euo pipefail
 
@@ -14,6 +15,7 @@ test=("${build[@]}" libgtest-dev libgmock-dev libbenchmark-dev python3 python3-v
   universal-ctags mandoc)
 check=("${test[@]}" git clang-format-14 clang-tidy-14)
 fuzz=("${build[@]}" clang-14 libclang-rt-14-dev)
+hip=("${build[@]}" python3 hipcc libamdhip64-dev clang-19 clang-tools-19 lld-19 llvm-19)
 
 names() {
   case "$1" in
@@ -21,7 +23,8 @@ names() {
     test) printf '%s\n' "${test[@]}" ;;
     check) printf '%s\n' "${check[@]}" ;;
     fuzz) printf '%s\n' "${fuzz[@]}" ;;
-    *) echo "packages.sh: expected build, test, check or fuzz, got '$1'" >&2; exit 2 ;;
+    hip) printf '%s\n' "${hip[@]}" ;;
+    *) echo "packages.sh: expected build, test, check, fuzz or hip, got '$1'" >&2; exit 2 ;;
   esac
 }
 

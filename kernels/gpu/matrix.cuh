@@ -12,6 +12,8 @@
 //   gfx90a, gfx94x    64    4 from 4 * (lane / 16) on       4 * (lane / 16) + i,  i < 4
 //   others            32    as gfx11, by shuffles (matrix_software.cuh)
 //
+// NVIDIA's compiler does not take this file; its fragments are those of mma.cuh.
+//
 // Sources: "AMD matrix cores" and "How to accelerate AI applications on RDNA 3 using WMMA"
 // (GPUOpen), the RDNA4 and CDNA3 instruction set manuals. tests/emulator has a model of the first
 // and the third.
@@ -82,9 +84,10 @@ KVS_DEVICE MatrixOperand LoadOperandFromRow(const void* row, uint32_t k, uint32_
 }
 
 // Writes the 16 elements of each lane's row to `row`, 16-byte aligned, where `exists`.
-KVS_DEVICE void StoreOperandToRow(const MatrixOperand& operand, void* row, bool exists) {
+template <uint32_t kPairs>
+KVS_DEVICE void StoreOperandToRow(const MatrixOperandOf<kPairs>& operand, void* row, bool exists) {
   if (!exists) return;
-  if constexpr (kOperandPairs == 8) {  // two lanes have the same; each writes a half
+  if constexpr (kPairs == 8) {  // two lanes have the same; each writes a half
     const bool upper = WaveLane() >= 16;
     uint4 half;
     half.x = upper ? operand.pairs[4] : operand.pairs[0];
@@ -95,7 +98,7 @@ KVS_DEVICE void StoreOperandToRow(const MatrixOperand& operand, void* row, bool 
   } else {
     auto* to = reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(row) + FirstElement(WaveLane()));
 #pragma unroll
-    for (uint32_t i = 0; i < kOperandPairs; i += 2) {
+    for (uint32_t i = 0; i < kPairs; i += 2) {
       *reinterpret_cast<uint2*>(to + i) = uint2{operand.pairs[i], operand.pairs[i + 1]};
     }
   }

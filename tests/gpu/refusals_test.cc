@@ -30,7 +30,8 @@ KvLayout Layout(uint32_t head_dim, KvCacheDType dtype) {
 
 TEST(GpuRefusals, ADeviceThatIsNotThere) {
   const auto facts = ReadDeviceFacts(99);
-  ExpectRefused(facts, Code::kUnavailable, {"--device cuda: ", ", or use --device cpu"});
+  ExpectRefused(facts, Code::kUnavailable,
+                {std::string("--device ") + kDeviceKind + ": ", ", or use --device cpu"});
   EXPECT_EQ(facts.error().param(), "--device");
   const std::string& message = facts.error().message();
   EXPECT_TRUE(message.find("driver") != std::string::npos ||

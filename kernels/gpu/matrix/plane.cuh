@@ -194,7 +194,4 @@ class QueryOperands {
   MatrixOperand dims_[kInShared ? 1 : kHeadDim / 16];
 };
 
-// Makes what this wave has written to shared memory readable by its lanes.
-KVS_DEVICE void SyncWave() { SyncWarp(); }
-
 }  // namespace kvs::gpu

@@ -38,8 +38,12 @@ KVS_DEVICE bool AnyInWarp(bool value) {
   return static_cast<uint32_t>(lanes >> (__lane_id() & ~(kWarpSize - 1))) != 0;
 }
 
-KVS_DEVICE void SyncWarp() {
-  __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
+// Lanes run in step; only the compiler has to keep the order.
+KVS_DEVICE void SyncWarp() { __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront"); }
+
+// The same among all lanes of a hardware wave.
+KVS_DEVICE void SyncWave() {
+  SyncWarp();
   __builtin_amdgcn_wave_barrier();
 }
 

@@ -35,7 +35,10 @@ KVS_DEVICE void Multiply(SumValues& sum, const MatrixOperand& a, const MatrixOpe
 // The operand whose rows are the columns of a sum, rounded to T.
 template <class T>
 KVS_DEVICE MatrixOperand OperandFromSum(const SumValues& sum) {
-  return {{Pack2<T>(sum[0], sum[1]), Pack2<T>(sum[2], sum[3])}};
+  MatrixOperand out;
+  out.pairs[0] = Pack2<T>(sum[0], sum[1]);
+  out.pairs[1] = Pack2<T>(sum[2], sum[3]);
+  return out;
 }
 
 }  // namespace kvs::gpu

@@ -1,6 +1,8 @@
 // Device code that NVIDIA and AMD spell differently; vendor/amd/device.cuh has the same names.
 #pragma once
 
+#include <cuda_fp16.h>
+
 #include <cstdint>
 #include <cstring>
 
