@@ -7,4 +7,5 @@ install(DIRECTORY models/default DESTINATION ${CMAKE_INSTALL_DATADIR}/kvserve/mo
 install(DIRECTORY configs DESTINATION ${CMAKE_INSTALL_DATADIR}/kvserve)
 install(FILES deploy/kvserve.service DESTINATION ${CMAKE_INSTALL_DATADIR}/kvserve/deploy)
 install(FILES docs/kvserve.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-install(FILES README.md docs/ARCHITECTURE.md docs/GLOSSARY.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES README.md docs/ARCHITECTURE.md docs/GLOSSARY.md docs/doctor.md docs/amd.md
+        DESTINATION ${CMAKE_INSTALL_DOCDIR})

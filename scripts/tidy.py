@@ -28,6 +28,7 @@ MAY_INCLUDE = {
     "engine": ["schedule", "blocks", "model", "sample", "stream", "base"],
     "http": ["engine", "stream", "template", "tokenize", "base"],
     "client": ["net", "config", "base"],
+    "doctor": ["client", "model", "tokenize", "template", "hub", "net", "device", "config", "base"],
 }
 # Of another layer, these files alone.
 NARROW = {("http", "engine"): {"engine/engine_handle.h"},
@@ -42,7 +43,7 @@ DOORS = {
     "nlohmann/": ["src/http/", "src/model/", "src/tokenize/tokenizer_file", "src/client/",
                   "src/hub/", "src/config/plan.", "src/config/server_info.",
                   "src/template/json_value.", "src/quality/dataset.", "src/quality/calibrate_report.",
-                  "src/quality/eval_report."],
+                  "src/quality/eval_report.", "src/doctor/"],
     "CLI/": ["src/config/command_line."],
     "yaml-cpp/": ["src/config/config_file."],
     "pcre2.h": ["src/tokenize/regex."],
@@ -89,6 +90,8 @@ TESTED_BY = {
     "src/quality/score.cc": "tests/unit/quality/eval_test.cc",
     "src/quality/variant.cc": "tests/unit/quality/eval_test.cc",
     "src/config/quality_flags.cc": "tests/unit/config/parse_command_test.cc",
+    "src/config/doctor_flags.cc": "tests/unit/config/parse_command_test.cc",
+    "src/doctor/doctor.cc": "tests/e2e/test_doctor.py",
     "src/net/tcp_stream.cc": "tests/unit/net/http_fetch_test.cc",
     "src/model/json_file.cc": "tests/unit/model/read_config_test.cc",
 }

@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "config/environment.h"
 #include "device/open_backend.h"
+#include "doctor/doctor.h"
 #include "hub/model_source.h"
 #include "kvserve/backend.h"
 #include "model/model.h"
@@ -69,6 +70,7 @@ int main(int argc, char** argv) {
           return Measure(asked, kvs::RunCalibrate);
         }
         if constexpr (std::is_same_v<T, kvs::EvalCommand>) return Measure(asked, kvs::RunEval);
+        if constexpr (std::is_same_v<T, kvs::DoctorCommand>) return kvs::RunDoctor(asked);
         if constexpr (std::is_same_v<T, kvs::PrintCommand>) return Print(asked.text);
       },
       *command);

@@ -17,8 +17,11 @@
 #include "base/progress.h"
 #include "config/config.h"
 #include "config/environment.h"
+#include "device/kernel_driver.h"
 #include "device/open_backend.h"
+#include "doctor/isolation_guard.h"
 #include "engine/engine.h"
+#include "faulty_runner.h"
 #include "http/chat_settings.h"
 #include "http/server.h"
 #include "hub/model_source.h"
@@ -82,11 +85,11 @@ Result<std::unique_ptr<Model>> LoadModel(const ResolvedOptions& options, const M
 }
 
 EngineOptions EngineOptionsOf(const ResolvedOptions& options, const ModelConfig& config,
-                              const KvCache& cache) {
+                              const KvCache& cache, std::optional<Fault> fault) {
   EngineOptions engine;
   engine.scheduler.limits = LimitsOf(options);
   engine.scheduler.num_blocks = options.num_blocks;
-  engine.scheduler.enable_prefix_caching = options.enable_prefix_caching;
+  engine.scheduler.enable_prefix_caching = options.enable_prefix_caching && fault != Fault::kNoHit;
   engine.scheduler.window = config.Window();
   engine.scheduler.policy = options.policy;
   engine.scheduler.eos_token_ids = config.eos_token_ids;
@@ -162,6 +165,22 @@ void LogPool(const ResolvedOptions& options) {
            options.kv_pool_tokens_bf16);
 }
 
+// FP8 with prefix caching starts on RDNA3 only where the doctor has seen it work, or by the user's
+// will.
+Result<void> GuardPair(const ServerOptions& asked, const ResolvedOptions& options,
+                       const DeviceInfo& info) {
+  const IsolationQuestion question = {.info = WithSimulation(info, asked.device),
+                                      .kernel_driver = KernelDriverVersion(info.kind),
+                                      .version = KVS_VERSION,
+                                      .kv_dtype = options.kv_dtype,
+                                      .enable_prefix_caching = options.enable_prefix_caching,
+                                      .model = asked.model.model};
+  const Result<void> allowed = CheckIsolation(question, ReadStateDir(ProcessEnvironment()));
+  if (allowed || !asked.device.skip_isolation_check) return allowed;
+  LOG_WARNING("started by --skip-isolation-check all the same: {}", allowed.error().message());
+  return {};
+}
+
 // Waits for SIGTERM or SIGINT, then lets what is in flight finish: until it has, the time is over,
 // or a second signal comes.
 void DrainOnSignal(uint32_t timeout_s, ShutdownSignals& signals, HttpServer& http, Engine& engine) {
@@ -199,6 +218,7 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
   if (!options) return tl::unexpected(options.error());
   LOG_INFO("kvserve {} resolved configuration: {}", KVS_VERSION, options->Summary());
   LogPool(*options);
+  KVS_RETURN_IF_ERROR(GuardPair(asked, *options, (*backend)->Info()));
   LogGenerationDefaults(config->generation);
 
   const auto tokenizer = Tokenizer::Load(source->dir());
@@ -214,7 +234,14 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
            std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
 
   MetricsRegistry metrics({{"model_name", options->served_model_names.front()}, {"engine", "0"}});
-  Engine engine(EngineOptionsOf(*options, *config, (*model)->kv_cache()), **model, metrics);
+  std::optional<FaultyRunner> faulty;
+  if (asked.device.inject_fault) {
+    LOG_WARNING("--inject-fault: this server is made to fail; it is for tests alone");
+    faulty.emplace(**model, *asked.device.inject_fault, config->vocab_size);
+  }
+  StepRunner& runner = faulty ? static_cast<StepRunner&>(*faulty) : **model;
+  Engine engine(EngineOptionsOf(*options, *config, (*model)->kv_cache(), asked.device.inject_fault),
+                runner, metrics);
   // Beyond this point nothing is configured, and no weight, pool or step buffer is allocated.
   Result<void> served;
   signals.EnterServing();

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "kvserve/check.h"
+#include "kvserve/device_info.h"
 #include "kvserve/dtype.h"
 #include "kvserve/kernel_params.h"
 #include "kvserve/kv_layout.h"
@@ -100,6 +101,7 @@ class Backend {
 
   // One line for the start-up log: device, instruction set or architecture, threads.
   virtual std::string Describe() const = 0;
+  virtual DeviceInfo Info() const = 0;
   // What activations are held in; the CPU holds float32.
   virtual DType activation_dtype() const = 0;
 

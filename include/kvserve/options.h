@@ -3,9 +3,12 @@
 // keys have these names with '-' for '_' (config/flags holds the table).
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kvserve/dtype.h"
@@ -14,12 +17,25 @@ namespace kvs {
 
 enum class LoadFormat : uint8_t { kAuto, kSafetensors, kDummy };
 enum class DeviceKind : uint8_t { kAuto, kCpu, kCuda, kHip };
+// "auto", "cpu", "cuda", "hip": as --device takes them.
+constexpr std::string_view ToString(DeviceKind kind) {
+  constexpr std::array<std::string_view, 4> kNames = {"auto", "cpu", "cuda", "hip"};
+  return kNames[static_cast<size_t>(kind)];
+}
 enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
 // How a KV scale is chosen from what keys and values reach.
 enum class KvScaleFit : uint8_t {
   kMinMax,      // the largest |x| becomes the largest code: nothing is clipped
   kPercentile,  // that share of the values does, those beyond it are clipped
   kMse,         // the least mean squared error of storing and reading back
+};
+// What a server can be made to do wrong, so that a check for it can be seen to find it.
+enum class Fault : uint8_t {
+  kCrash,       // the process dies in its first step
+  kCrashOnHit,  // it dies in the first step that computes several tokens after known ones
+  kHang,        // the first step never ends
+  kWrongText,   // every token is another one
+  kNoHit,       // prefix caching is said to be on, and finds nothing
 };
 enum class LogFormat : uint8_t { kAuto, kText, kJson };  // auto: text on a terminal, else JSON
 
@@ -72,6 +88,12 @@ struct DeviceOptions {
   bool enforce_eager = false;    // no graphs are recorded
   uint32_t num_threads = 0;      // CPU threads; 0 = one per core
   std::string cpu_instruction_set = "auto";
+  // FP8 with prefix caching, where that pair has killed servers, without a passed `kvserve doctor`.
+  bool skip_isolation_check = false;
+  // For tests of kvserve itself. The architecture counts for the isolation check alone; empty: the
+  // device's own.
+  std::string simulate_architecture;
+  std::optional<Fault> inject_fault;
 };
 
 struct HttpOptions {

@@ -37,6 +37,12 @@ class CpuBackend final : public Backend {
     return "cpu, " + std::string(ToString(set_)) + ", " + std::to_string(pool_.num_threads()) +
            (pool_.num_threads() == 1 ? " thread" : " threads");
   }
+  DeviceInfo Info() const override {
+    DeviceInfo info;
+    info.name = CpuModelName();
+    info.architecture = ToString(set_);
+    return info;
+  }
   DType activation_dtype() const override { return DType::kF32; }
 
   Result<DeviceBuffer> Allocate(size_t bytes, const char* what) override {

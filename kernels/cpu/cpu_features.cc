@@ -1,5 +1,7 @@
 #include "cpu/cpu_features.h"
 
+#include <fstream>
+
 namespace kvs::cpu {
 
 InstructionSet BestInstructionSet() {
@@ -28,6 +30,17 @@ std::string_view ToString(InstructionSet set) {
       return "avx512";
   }
   return "portable";
+}
+
+std::string CpuModelName() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t value = line.find(": ");
+    if (line.compare(0, 10, "model name") == 0 && value != std::string::npos) {
+      return line.substr(value + 2);
+    }
+  }
+  return "CPU";
 }
 
 }  // namespace kvs::cpu

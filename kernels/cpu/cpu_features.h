@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace kvs::cpu {
@@ -11,5 +12,7 @@ enum class InstructionSet : uint8_t { kPortable, kAvx2, kAvx512 };
 
 InstructionSet BestInstructionSet();
 std::string_view ToString(InstructionSet set);
+// As the processor calls itself; "CPU" where the system does not say.
+std::string CpuModelName();
 
 }  // namespace kvs::cpu

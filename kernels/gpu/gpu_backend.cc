@@ -86,6 +86,18 @@ class GpuBackend final : public Backend {
     if (options_.enforce_eager) text += "; without graphs";
     return text;
   }
+  DeviceInfo Info() const override {
+    DeviceInfo info;
+    info.kind = ToString(DeviceKind::kHip) == kDeviceKind ? DeviceKind::kHip : DeviceKind::kCuda;
+    info.index = static_cast<uint32_t>(facts_.index);
+    info.name = facts_.name;
+    info.architecture = facts_.architecture;
+    info.driver = VersionText(facts_.driver_version);
+    info.runtime = VersionText(facts_.runtime_version);
+    info.wave_size = static_cast<uint32_t>(facts_.wave_size);
+    info.has_fp8_convert = facts_.has_fp8_convert;
+    return info;
+  }
   DType activation_dtype() const override { return options_.dtype; }
 
   std::optional<DeviceMemory> device_memory() const override {

@@ -76,13 +76,33 @@ struct EvalCommand {
   DeviceOptions device;
   bool json = false;
 };
+// A fault for one of the doctor's four servers, 1 to 4.
+struct CellFault {
+  uint32_t cell = 0;
+  Fault fault = Fault::kCrash;
+};
+struct DoctorCommand {
+  std::string model;                               // directory or Hub id
+  std::string revision;                            // of a Hub id
+  KvCacheDType fp8_dtype = KvCacheDType::kF8E4M3;  // of the cells with an FP8 cache
+  uint32_t block_size = 16;
+  DeviceOptions device;
+  std::string host = "127.0.0.1";  // where the daemon is to listen
+  uint16_t port = 8000;
+  bool matrix = true;
+  uint32_t timeout_s = 180;  // of a server's start, and of each request
+  std::string log_dir;       // of the four servers' logs; empty: a new one for temporary files
+  std::vector<CellFault> inject_faults;
+  bool probe = false;  // open the device, test the FP8 codec on it, print JSON
+  bool json = false;
+};
 // --help and --version: print and exit with 0.
 struct PrintCommand {
   std::string text;
 };
 
 using Command = std::variant<ServeCommand, CheckCacheCommand, BenchCommand, PlanCommand,
-                             CalibrateCommand, EvalCommand, PrintCommand>;
+                             CalibrateCommand, EvalCommand, DoctorCommand, PrintCommand>;
 
 // kInvalidArgument for a flag, kConfigError for a file or variable.
 Result<Command> ParseCommand(int argc, const char* const* argv);

@@ -162,6 +162,16 @@ std::string CacheDirOf(const char* const* environment) {
   return home.starts_with('/') ? home + "/.cache/kvserve" : std::string();
 }
 
+Result<std::string> ReadStateDir(const char* const* environment) {
+  const std::string state_home(ValueOf(environment, "XDG_STATE_HOME"));
+  if (state_home.starts_with('/')) return state_home + "/kvserve";
+  const std::string home(ValueOf(environment, "HOME"));
+  if (home.starts_with('/')) return home + "/.local/state/kvserve";
+  return Error(Code::kConfigError,
+               "XDG_STATE_HOME: neither it nor HOME is an absolute path; expected a directory for "
+               "what is known of this machine");
+}
+
 const char* const* ProcessEnvironment() { return environ; }
 
 }  // namespace kvs

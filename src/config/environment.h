@@ -26,6 +26,10 @@ Result<HubOptions> ReadHubEnvironment(const char* const* environment);
 // when neither XDG_CACHE_HOME nor HOME is an absolute path: nothing is kept then.
 std::string CacheDirOf(const char* const* environment);
 
+// Where this machine's state is kept: XDG_STATE_HOME/kvserve, else ~/.local/state/kvserve.
+// kConfigError when neither that variable nor HOME is an absolute path.
+Result<std::string> ReadStateDir(const char* const* environment);
+
 // This process's variables.
 const char* const* ProcessEnvironment();
 

@@ -219,6 +219,24 @@ void AddDeviceFlags(Table& table) {
       {{"auto", "auto"}, {"avx512", "avx512"}, {"avx2", "avx2"}, {"portable", "portable"}}));
 }
 
+// What only the isolation check and tests of it need.
+void AddIsolationFlags(Table& table) {
+  const FlagGroup group = FlagGroup::kDevice;
+  table.push_back(SwitchFlag<S>({"skip-isolation-check", group, nullptr,
+                                 "Run FP8 with prefix caching on RDNA3 though `kvserve doctor` has "
+                                 "not passed on this machine"},
+                                At(&S::device, &DeviceOptions::skip_isolation_check)));
+  table.push_back(TextFlag<S>({"simulate-architecture", group, "NAME",
+                               "For tests: let the isolation check see this architecture, as "
+                               "gfx1100"},
+                              At(&S::device, &DeviceOptions::simulate_architecture), IsNotEmpty,
+                              "the name of an architecture"));
+  table.push_back(ChoiceFlag<S, std::optional<Fault>>(
+      {"inject-fault", group, "FAULT",
+       "For tests: serve wrongly, by none, crash, crash-on-hit, hang, wrong-text or no-hit"},
+      At(&S::device, &DeviceOptions::inject_fault), FaultChoices()));
+}
+
 void AddLoggingFlags(Table& table) {
   const FlagGroup group = FlagGroup::kLogging;
   table.push_back(ChoiceFlag<S, std::string>(
@@ -242,6 +260,15 @@ void AddLoggingFlags(Table& table) {
 
 }  // namespace
 
+std::vector<Choice<std::optional<Fault>>> FaultChoices() {
+  return {{"none", std::nullopt},
+          {"crash", Fault::kCrash},
+          {"crash-on-hit", Fault::kCrashOnHit},
+          {"hang", Fault::kHang},
+          {"wrong-text", Fault::kWrongText},
+          {"no-hit", Fault::kNoHit}};
+}
+
 std::vector<Flag<ServeSettings>> ServeFlags() {
   Table table;
   AddModelFlags(table);
@@ -251,6 +278,7 @@ std::vector<Flag<ServeSettings>> ServeFlags() {
   AddChatFlags(table);
   AddSecurityFlags(table);
   AddDeviceFlags(table);
+  AddIsolationFlags(table);
   AddLoggingFlags(table);
   return table;
 }

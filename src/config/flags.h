@@ -15,11 +15,15 @@ struct ServeSettings : ServerOptions {
   std::string config_file;
 };
 
+// The values of --inject-fault.
+std::vector<Choice<std::optional<Fault>>> FaultChoices();
+
 std::vector<Flag<ServeSettings>> ServeFlags();
 std::vector<Flag<CheckCacheCommand>> CheckCacheFlags();
 std::vector<Flag<BenchCommand>> BenchFlags();
 std::vector<Flag<PlanCommand>> PlanFlags();
 std::vector<Flag<CalibrateCommand>> CalibrateFlags();
 std::vector<Flag<EvalCommand>> EvalFlags();
+std::vector<Flag<DoctorCommand>> DoctorFlags();
 
 }  // namespace kvs

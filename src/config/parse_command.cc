@@ -22,6 +22,7 @@ constexpr std::string_view kServeUsage =
        kvserve plan [MODEL] [flags]      KV cache arithmetic without starting
        kvserve calibrate [MODEL] [flags] write a copy of MODEL with scales for an FP8 KV cache
        kvserve eval [MODEL] [flags]      what a KV cache type costs in quality, layer by layer
+       kvserve doctor [MODEL] [flags]    check device, model and the pair FP8 x prefix caching
        kvserve [COMMAND] --help          --help-all lists every flag; --version
 
 MODEL is a directory, or org/name on the Hugging Face Hub; without one the bundled model is served.
@@ -66,6 +67,16 @@ constexpr std::string_view kEvalUsage =
 Compares KV cache types and sets of scales with the cache the model was made for: perplexity, KL
 divergence and agreement on --text, retrieval by context length on --passkey, and the error and the
 clipped values of every layer.
+
+)";
+
+constexpr std::string_view kDoctorUsage =
+    R"(Usage: kvserve doctor [MODEL] [flags]
+
+Checks device, driver, memory, port, model files, tokenizer and KV scales, all codes of the FP8
+types on the device, and then four short-lived servers with the same requests: neither an FP8 KV
+cache nor prefix caching, each alone, both. One line per check: OK, WARN or FAIL with what to do.
+Exit code 0: no FAIL, 1: at least one, 130: interrupted.
 
 )";
 
@@ -216,6 +227,7 @@ Result<Command> ParseCommand(int argc, const char* const* argv) {
   if (name == "plan") return ParseOther(argc, argv, PlanFlags(), "model", kPlanUsage);
   if (name == "calibrate") return ParseCalibrate(argc, argv);
   if (name == "eval") return ParseEval(argc, argv);
+  if (name == "doctor") return ParseOther(argc, argv, DoctorFlags(), "model", kDoctorUsage);
   return ParseServe(name == "serve" ? 2 : 1, argc, argv);
 }
 

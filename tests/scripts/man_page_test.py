@@ -23,7 +23,7 @@ def main():
         text = file.read()
     documented = set(re.findall(r"^\.It Fl -([a-z0-9-]+)", text, re.MULTILINE))
     known = set()
-    for command in ([], ["check-cache"], ["bench"], ["plan"], ["calibrate"], ["eval"]):
+    for command in ([], ["check-cache"], ["bench"], ["plan"], ["calibrate"], ["eval"], ["doctor"]):
         known |= flags_of(kvserve, command)
     failures = [f"--{name}: not in the manual page" for name in sorted(known - documented)]
     failures += [f"--{name}: in the manual page, but no flag" for name in sorted(documented - known)]

@@ -113,5 +113,18 @@ TEST(HubEnvironment, TheTokenIsTrimmedAndNeverShown) {
   }
 }
 
+TEST(StateDir, IsWhereTheDesktopStandardPutsIt) {
+  const auto dir_of = [](std::vector<const char*> entries) {
+    entries.push_back(nullptr);
+    return ReadStateDir(entries.data());
+  };
+  EXPECT_EQ(*dir_of({"HOME=/home/me"}), "/home/me/.local/state/kvserve");
+  EXPECT_EQ(*dir_of({"HOME=/home/me", "XDG_STATE_HOME=/var/lib"}), "/var/lib/kvserve");
+  EXPECT_EQ(*dir_of({"HOME=/home/me", "XDG_STATE_HOME="}), "/home/me/.local/state/kvserve");
+  const auto nowhere = dir_of({"PATH=/bin"});
+  ASSERT_FALSE(nowhere);
+  EXPECT_EQ(nowhere.error().code(), Code::kConfigError);
+}
+
 }  // namespace
 }  // namespace kvs::test

@@ -31,6 +31,7 @@ TEST(Flags, TablesAreWellFormed) {
   CheckTable(CheckCacheFlags());
   CheckTable(BenchFlags());
   CheckTable(PlanFlags());
+  CheckTable(DoctorFlags());
 }
 
 TEST(Flags, ChoicesListedFirstAreTheDefaults) {

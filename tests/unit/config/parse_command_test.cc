@@ -145,5 +145,47 @@ TEST(ParseCommand, Plan) {
   EXPECT_EQ(command.context, 32768u);
 }
 
+TEST(ParseCommand, Doctor) {
+  // What is said of a server in the environment does not concern the doctor's.
+  const Variables variables(Pairs{{"KVSERVE_PORT", "1"}});
+  const auto parsed = Parse({"doctor", "dir", "--device", "hip", "--kv-cache-dtype", "fp8_e5m2",
+                             "--no-matrix", "--inject-fault", "4:crash", "2:wrong-text"});
+  ASSERT_TRUE(parsed) << parsed.error().message();
+  const auto& command = std::get<DoctorCommand>(*parsed);
+  EXPECT_EQ(command.model, "dir");
+  EXPECT_EQ(command.device.device, DeviceKind::kHip);
+  EXPECT_EQ(command.fp8_dtype, KvCacheDType::kF8E5M2);
+  EXPECT_EQ(command.port, 8000);
+  EXPECT_FALSE(command.matrix);
+  EXPECT_FALSE(command.probe);
+  ASSERT_EQ(command.inject_faults.size(), 2u);
+  EXPECT_EQ(command.inject_faults[0].cell, 4u);
+  EXPECT_EQ(command.inject_faults[0].fault, Fault::kCrash);
+  EXPECT_EQ(command.inject_faults[1].cell, 2u);
+  EXPECT_EQ(command.inject_faults[1].fault, Fault::kWrongText);
+}
+
+TEST(ParseCommand, TheDoctorsFaultsAreACellAndAFault) {
+  for (const char* bad :
+       {"crash", "0:crash", "5:crash", "4:", "4:boom", "4:none", ":crash", "x:hang"}) {
+    const auto parsed = Parse({"doctor", "--inject-fault", bad});
+    ASSERT_FALSE(parsed) << bad;
+    EXPECT_EQ(parsed.error().code(), Code::kInvalidArgument);
+    EXPECT_EQ(parsed.error().param(), "--inject-fault") << bad;
+  }
+  EXPECT_FALSE(Parse({"doctor", "--kv-cache-dtype", "bfloat16"}));
+  EXPECT_FALSE(Parse({"doctor", "--timeout", "0"}));
+}
+
+TEST(ParseCommand, FlagsForTheIsolationCheck) {
+  const auto options = ParseServe(
+      {"--skip-isolation-check", "--simulate-architecture", "gfx1100", "--inject-fault", "no-hit"});
+  EXPECT_TRUE(options.device.skip_isolation_check);
+  EXPECT_EQ(options.device.simulate_architecture, "gfx1100");
+  EXPECT_EQ(options.device.inject_fault, Fault::kNoHit);
+  EXPECT_FALSE(ParseServe({}).device.inject_fault);
+  EXPECT_FALSE(ParseServe({}).device.skip_isolation_check);
+}
+
 }  // namespace
 }  // namespace kvs::test

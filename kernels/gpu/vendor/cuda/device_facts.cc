@@ -10,10 +10,6 @@ namespace {
 // What these kernels are compiled for at least.
 constexpr int kMinMajor = 8;
 
-std::string VersionText(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
-
 tl::unexpected<Status> Unavailable(const std::string& problem) {
   return kvs::Error(Code::kUnavailable, "--device cuda: " + problem + ", or use --device cpu",
                     "--device");

@@ -1,0 +1,97 @@
+#include "doctor/cell_compare.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace kvs {
+namespace {
+
+// How much less likely `run` holds `other` than its own choice; empty when it is not on its list.
+std::optional<double> GapTo(const AnsweredToken& run, const AnsweredToken& other) {
+  const auto found = run.top.find(other.text);
+  if (found == run.top.end()) return std::nullopt;
+  return run.logprob - found->second;
+}
+
+std::optional<std::string> FindExactDifference(const CellAnswer& wanted, const CellAnswer& got,
+                                               size_t position) {
+  const AnsweredToken& want = wanted.tokens[position];
+  const AnsweredToken& have = got.tokens[position];
+  if (want.text != have.text) {
+    return fmt::format("token {} is '{}' instead of '{}'", position + 1, have.text, want.text);
+  }
+  if (want.logprob == have.logprob) return std::nullopt;
+  return fmt::format("token {} has log probability {} instead of {}", position + 1, have.logprob,
+                     want.logprob);
+}
+
+// The tokens differ at `position`: are both choices near to each other?
+std::optional<std::string> FindParting(const CellAnswer& wanted, const CellAnswer& got,
+                                       size_t position, const Closeness& closeness) {
+  const AnsweredToken& want = wanted.tokens[position];
+  const AnsweredToken& have = got.tokens[position];
+  const auto gap = GapTo(want, have), gap_back = GapTo(have, want);
+  const std::string both =
+      fmt::format("token {} is '{}' instead of '{}'", position + 1, have.text, want.text);
+  if (!gap || !gap_back) return both + ", which is not among the likely ones";
+  const double larger = std::max(*gap, *gap_back);
+  if (larger <= closeness.gap_max) return std::nullopt;
+  return fmt::format("{}, {:.2f} nats apart (allowed {:.2f})", both, larger, closeness.gap_max);
+}
+
+}  // namespace
+
+std::string Closeness::Describe() const {
+  if (exact) return "bit for bit";
+  return fmt::format("within {} nats a token on average, {} where texts part", mean_delta_max,
+                     gap_max);
+}
+
+Closeness SameTypeCloseness(bool batch_invariant) {
+  if (batch_invariant) return {.exact = true};
+  return {.gap_max = 0.5, .mean_delta_max = 0.1};
+}
+
+Closeness Fp8Closeness(KvCacheDType fp8_dtype) {
+  if (fp8_dtype == KvCacheDType::kF8E5M2) return {.gap_max = 3.0, .mean_delta_max = 0.8};
+  return {.gap_max = 1.5, .mean_delta_max = 0.4};
+}
+
+std::optional<std::string> FindDifference(const CellAnswer& wanted, const CellAnswer& got,
+                                          const Closeness& closeness) {
+  if (wanted.tokens.size() != got.tokens.size()) {
+    return fmt::format("{} tokens instead of {}", got.tokens.size(), wanted.tokens.size());
+  }
+  double sum = 0.0;
+  size_t num_same = 0;
+  for (size_t i = 0; i < wanted.tokens.size(); ++i) {
+    if (closeness.exact) {
+      if (auto difference = FindExactDifference(wanted, got, i)) return difference;
+      continue;
+    }
+    if (wanted.tokens[i].text != got.tokens[i].text) {
+      if (auto parting = FindParting(wanted, got, i, closeness)) return parting;
+      break;
+    }
+    sum += std::abs(wanted.tokens[i].logprob - got.tokens[i].logprob);
+    ++num_same;
+  }
+  const double mean = num_same == 0 ? 0.0 : sum / static_cast<double>(num_same);
+  if (mean <= closeness.mean_delta_max) return std::nullopt;
+  return fmt::format("log probabilities differ by {:.2f} nats a token (allowed {:.2f})", mean,
+                     closeness.mean_delta_max);
+}
+
+std::optional<std::string> FindDifference(const std::vector<CellAnswer>& wanted,
+                                          const std::vector<CellAnswer>& got,
+                                          const Closeness& closeness) {
+  for (size_t i = 0; i < wanted.size() && i < got.size(); ++i) {
+    if (auto difference = FindDifference(wanted[i], got[i], closeness)) {
+      return fmt::format("'{}': {}", got[i].name, *difference);
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace kvs
