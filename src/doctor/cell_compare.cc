@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace kvs {
 namespace {
@@ -40,7 +42,36 @@ std::optional<std::string> FindParting(const CellAnswer& wanted, const CellAnswe
   return fmt::format("{}, {:.2f} nats apart (allowed {:.2f})", both, larger, closeness.gap_max);
 }
 
+// Of one answer, and how many tokens it has in common with the other.
+Distance DistanceOf(const CellAnswer& wanted, const CellAnswer& got) {
+  Distance distance;
+  double sum = 0.0;
+  size_t num_same = 0;
+  for (size_t i = 0; i < wanted.tokens.size() && i < got.tokens.size(); ++i) {
+    const AnsweredToken &want = wanted.tokens[i], &have = got.tokens[i];
+    if (want.text != have.text) {
+      constexpr double kFar = std::numeric_limits<double>::infinity();
+      distance.gap = std::max(GapTo(want, have).value_or(kFar), GapTo(have, want).value_or(kFar));
+      break;
+    }
+    sum += std::abs(want.logprob - have.logprob);
+    ++num_same;
+  }
+  distance.mean_delta = num_same == 0 ? 0.0 : sum / static_cast<double>(num_same);
+  return distance;
+}
+
 }  // namespace
+
+Distance DistanceOf(const std::vector<CellAnswer>& wanted, const std::vector<CellAnswer>& got) {
+  Distance worst;
+  for (size_t i = 0; i < wanted.size() && i < got.size(); ++i) {
+    const Distance distance = DistanceOf(wanted[i], got[i]);
+    worst.gap = std::max(worst.gap, distance.gap);
+    worst.mean_delta = std::max(worst.mean_delta, distance.mean_delta);
+  }
+  return worst;
+}
 
 std::string Closeness::Describe() const {
   if (exact) return "bit for bit";
@@ -63,22 +94,16 @@ std::optional<std::string> FindDifference(const CellAnswer& wanted, const CellAn
   if (wanted.tokens.size() != got.tokens.size()) {
     return fmt::format("{} tokens instead of {}", got.tokens.size(), wanted.tokens.size());
   }
-  double sum = 0.0;
-  size_t num_same = 0;
   for (size_t i = 0; i < wanted.tokens.size(); ++i) {
     if (closeness.exact) {
       if (auto difference = FindExactDifference(wanted, got, i)) return difference;
-      continue;
-    }
-    if (wanted.tokens[i].text != got.tokens[i].text) {
+    } else if (wanted.tokens[i].text != got.tokens[i].text) {
       if (auto parting = FindParting(wanted, got, i, closeness)) return parting;
       break;
     }
-    sum += std::abs(wanted.tokens[i].logprob - got.tokens[i].logprob);
-    ++num_same;
   }
-  const double mean = num_same == 0 ? 0.0 : sum / static_cast<double>(num_same);
-  if (mean <= closeness.mean_delta_max) return std::nullopt;
+  const double mean = DistanceOf(wanted, got).mean_delta;
+  if (closeness.exact || mean <= closeness.mean_delta_max) return std::nullopt;
   return fmt::format("log probabilities differ by {:.2f} nats a token (allowed {:.2f})", mean,
                      closeness.mean_delta_max);
 }

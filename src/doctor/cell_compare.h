@@ -27,6 +27,14 @@ Closeness SameTypeCloseness(bool batch_invariant);
 // An FP8 cache against a 16-bit one, with scales that fit.
 Closeness Fp8Closeness(KvCacheDType fp8_dtype);
 
+// How far apart answers are, by the same rule. Answers whose tokens part where a token is on
+// nobody's list are infinitely so.
+struct Distance {
+  double gap = 0.0;         // the largest
+  double mean_delta = 0.0;  // of the worst answer
+};
+Distance DistanceOf(const std::vector<CellAnswer>& wanted, const std::vector<CellAnswer>& got);
+
 // Empty when close enough; else a sentence's worth of what is not.
 std::optional<std::string> FindDifference(const CellAnswer& wanted, const CellAnswer& got,
                                           const Closeness& closeness);

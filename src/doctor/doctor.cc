@@ -113,6 +113,11 @@ class Doctor {
     std::fflush(stdout);
   }
 
+  // To a person who waits.
+  void Say(const std::string& text) {
+    if (isatty(STDERR_FILENO) == 1) std::fprintf(stderr, "%s\n", text.c_str());
+  }
+
   void Add(Check check) {
     if (!command_.json) Write(TextLine(check));
     report_.checks.push_back(std::move(check));
@@ -195,11 +200,13 @@ class Doctor {
       return;
     }
     report_.fp8_dtype = ToString(command_.fp8_dtype);
+    if (matrix->reference_plan()) {
+      Say("running the reference: " + matrix->reference_plan()->name);
+      matrix->RunReference(interrupt);
+    }
     for (size_t cell = 0; cell < matrix->plans().size() && interrupt.signal() == 0; ++cell) {
-      if (isatty(STDERR_FILENO) == 1) {
-        const CellPlan& plan = matrix->plans()[cell];
-        std::fprintf(stderr, "running cell %u of 4: %s\n", plan.number, plan.name.c_str());
-      }
+      const CellPlan& plan = matrix->plans()[cell];
+      Say(fmt::format("running cell {} of 4: {}", plan.number, plan.name));
       matrix->Run(cell, interrupt);
     }
     if (interrupt.signal() != 0) return;

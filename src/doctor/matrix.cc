@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::array<const char*, 4> kCellNames = {"neither", "FP8 alone", "prefix caching alone",
                                                    "both"};
+// Of weights: what a CPU reads often enough in a minute.
+constexpr uint64_t kReferenceBytesMax = uint64_t{1} << 30;
 constexpr uint32_t kPoolTokens = 4096;
 constexpr uint32_t kMaxNumSeqs = 8;
 constexpr uint32_t kMaxBatchedTokens = 512;
@@ -46,8 +48,7 @@ Result<std::vector<uint32_t>> TokensOf(const Tokenizer& tokenizer, std::string_v
   return tokens;
 }
 
-std::vector<std::string> CommonArguments(const DoctorCommand& command, const CheckedModel& model,
-                                         DeviceKind kind) {
+std::vector<std::string> CommonArguments(const DoctorCommand& command, const CheckedModel& model) {
   std::vector<std::string> arguments = {"serve",
                                         "--model",
                                         model.dir.string(),
@@ -70,20 +71,37 @@ std::vector<std::string> CommonArguments(const DoctorCommand& command, const Che
                                         std::to_string(kMaxNumSeqs),
                                         "--max-num-batched-tokens",
                                         std::to_string(kMaxBatchedTokens)};
-  const bool on_gpu = kind != DeviceKind::kCpu;
-  if (on_gpu && model.config->checkpoint_dtype == DType::kF32) {
-    arguments.insert(arguments.end(), {"--dtype", "bfloat16"});
+  if (model.config->checkpoint_dtype == DType::kF32) {
+    arguments.insert(arguments.end(), {"--dtype", "bfloat16"});  // GPUs serve no float32
   }
-  const auto device = DeviceArguments(command.device, kind);
-  arguments.insert(arguments.end(), device.begin(), device.end());
   return arguments;
+}
+
+KvCacheDType WideDType(const CheckedModel& model) {
+  const bool f16 = model.config->checkpoint_dtype == DType::kF16;
+  return f16 ? KvCacheDType::kF16 : KvCacheDType::kBf16;
+}
+
+std::optional<CellPlan> PlanReference(const DoctorCommand& command, const CheckedModel& model,
+                                      DeviceKind kind, const std::filesystem::path& log_dir) {
+  if (model.weight_bytes > kReferenceBytesMax) return std::nullopt;
+  CellPlan plan;
+  plan.name = kind == DeviceKind::kCpu ? "portable code" : "the CPU";
+  plan.log = log_dir / "reference.log";
+  plan.arguments = CommonArguments(command, model);
+  plan.arguments.insert(plan.arguments.end(),
+                        {"--device", "cpu", "--kv-cache-dtype",
+                         std::string(ToString(WideDType(model))), "--no-enable-prefix-caching"});
+  if (kind == DeviceKind::kCpu) {
+    plan.arguments.insert(plan.arguments.end(), {"--cpu-instruction-set", "portable"});
+  }
+  return plan;
 }
 
 std::array<CellPlan, 4> PlanCells(const DoctorCommand& command, const CheckedModel& model,
                                   DeviceKind kind, const std::filesystem::path& log_dir) {
   std::array<CellPlan, 4> plans;
-  const bool f16 = model.config->checkpoint_dtype == DType::kF16;
-  const KvCacheDType wide = f16 ? KvCacheDType::kF16 : KvCacheDType::kBf16;
+  const auto device = DeviceArguments(command.device, kind);
   for (uint32_t i = 0; i < plans.size(); ++i) {
     CellPlan& plan = plans[i];
     plan.number = i + 1;
@@ -91,10 +109,12 @@ std::array<CellPlan, 4> PlanCells(const DoctorCommand& command, const CheckedMod
     plan.fp8 = i % 2 == 1;
     plan.prefix_caching = i >= 2;
     plan.log = log_dir / fmt::format("cell{}.log", plan.number);
-    plan.arguments = CommonArguments(command, model, kind);
+    plan.arguments = CommonArguments(command, model);
+    plan.arguments.insert(plan.arguments.end(), device.begin(), device.end());
+    const KvCacheDType dtype = plan.fp8 ? command.fp8_dtype : WideDType(model);
     plan.arguments.insert(
         plan.arguments.end(),
-        {"--kv-cache-dtype", std::string(ToString(plan.fp8 ? command.fp8_dtype : wide)),
+        {"--kv-cache-dtype", std::string(ToString(dtype)),
          plan.prefix_caching ? "--enable-prefix-caching" : "--no-enable-prefix-caching"});
     for (const CellFault& fault : command.inject_faults) {
       if (fault.cell != plan.number) continue;
@@ -139,8 +159,14 @@ Result<IsolationMatrix> IsolationMatrix::Make(const DoctorCommand& command,
   const bool invariant = probe.info.kind == DeviceKind::kCpu || command.device.batch_invariant;
   matrix.report_.plans = PlanCells(command, model, probe.info.kind, log_dir);
   matrix.report_.requests = MakeCellRequests(texts, command.block_size);
-  matrix.report_.rules = {SameTypeCloseness(invariant), Fp8Closeness(command.fp8_dtype)};
+  matrix.report_.rules = {SameTypeCloseness(invariant), Fp8Closeness(command.fp8_dtype),
+                          SameTypeCloseness(false)};
+  matrix.report_.reference_plan = PlanReference(command, model, probe.info.kind, log_dir);
   return matrix;
+}
+
+void IsolationMatrix::RunReference(const Interrupt& interrupt) {
+  report_.reference = RunCell(*report_.reference_plan, report_.requests, timeout_, interrupt);
 }
 
 const CellResult& IsolationMatrix::Run(size_t cell, const Interrupt& interrupt) {
@@ -155,8 +181,19 @@ const MatrixReport& IsolationMatrix::Judge() {
     report_.cells[i].failure = CellFailure::kInterrupted;
     report_.cells[i].what = "did not run";
   }
-  JudgeCells(report_.requests, report_.rules, report_.cells);
+  const bool has_reference =
+      report_.reference_plan && report_.reference.failure == CellFailure::kNone;
+  const CellResult* reference = has_reference ? &report_.reference : nullptr;
+  JudgeCells(report_.requests, report_.rules, reference, report_.cells);
   report_.verdict = ReadMatrix(report_.cells);
+  const std::array<const CellResult*, 4> held_against = {reference, &report_.cells[0],
+                                                         &report_.cells[0], &report_.cells[1]};
+  for (size_t i = 0; i < report_.cells.size(); ++i) {
+    const bool both = held_against[i] != nullptr &&
+                      held_against[i]->failure == CellFailure::kNone &&
+                      report_.cells[i].failure == CellFailure::kNone;
+    if (both) report_.distances[i] = DistanceOf(held_against[i]->answers, report_.cells[i].answers);
+  }
   return report_;
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,15 @@ struct MatrixReport {
   std::array<CellPlan, 4> plans;
   std::vector<CellRequest> requests;
   MatrixRules rules;
+  // The same requests to a server of other code: the CPU for a GPU, portable code for the CPU.
+  // Empty for a model that is too large for that.
+  std::optional<CellPlan> reference_plan;
+  CellResult reference;
   CellResults cells;
   MatrixVerdict verdict;
+  // From what each cell is held against: the reference, cell 1, cell 1, cell 2. Empty where one of
+  // the two has failed, or there is none.
+  std::array<std::optional<Distance>, 4> distances;
 };
 
 // The flags of `kvserve` that name the device of the command; `kind` is the one it stands for.
@@ -34,6 +42,8 @@ class IsolationMatrix {
                                       const std::filesystem::path& log_dir);
 
   const std::array<CellPlan, 4>& plans() const { return report_.plans; }
+  const std::optional<CellPlan>& reference_plan() const { return report_.reference_plan; }
+  void RunReference(const Interrupt& interrupt);
   // Runs the cell, from 0. The verdict on its answers comes with Judge.
   const CellResult& Run(size_t cell, const Interrupt& interrupt);
   // After the last cell, or an interrupted one: those that did not run count as interrupted.

@@ -147,10 +147,12 @@ std::string_view ToString(Reading reading) {
 }
 
 void JudgeCells(const std::vector<CellRequest>& requests, const MatrixRules& rules,
-                CellResults& cells) {
+                const CellResult* reference, CellResults& cells) {
   for (size_t i = 0; i < cells.size(); ++i) {
     JudgeHits(requests, i >= 2, cells[i]);
     JudgeRepetitions(requests, rules.same_type, cells[i]);
+    if (reference == nullptr) continue;
+    JudgeAgainst(*reference, "the reference", i % 2 == 1 ? rules.fp8 : rules.reference, cells[i]);
   }
   JudgeReference(rules, cells);
   JudgeAgainst(cells[0], "cell 1", rules.fp8, cells[1]);

@@ -29,6 +29,7 @@ using CellResults = std::array<CellResult, 4>;  // cells 1 to 4: neither, FP8, p
 struct MatrixRules {
   Closeness same_type;  // with a prefix cache against without, and repeated against cold
   Closeness fp8;        // FP8 against not
+  Closeness reference;  // 16 bits against another device, or other code
 };
 
 struct MatrixVerdict {
@@ -38,10 +39,10 @@ struct MatrixVerdict {
 };
 
 // Looks for wrong texts and wrong hits in cells that did not fail otherwise, and enters them.
-// Answers are held against those of cell 1 (cells 2 and 3), of cell 2 (cell 4), and of the same
-// request sent before (each cell).
+// Answers are held against those of `reference` (each cell; null: there is none), of cell 1 (cells
+// 2 and 3), of cell 2 (cell 4), and of the same request sent before (each cell).
 void JudgeCells(const std::vector<CellRequest>& requests, const MatrixRules& rules,
-                CellResults& cells);
+                const CellResult* reference, CellResults& cells);
 
 // REQUIRES: JudgeCells has been called.
 MatrixVerdict ReadMatrix(const CellResults& cells);

@@ -44,6 +44,11 @@ std::string ArgumentOf(const CellPlan& plan, const char* flag) {
   return found == plan.arguments.end() ? std::string() : *std::next(found);
 }
 
+OrderedJson DistanceJson(const std::optional<Distance>& distance) {
+  if (!distance) return nullptr;
+  return {{"mean_nats", distance->mean_delta}, {"gap_nats", distance->gap}};
+}
+
 OrderedJson CellJson(const CellPlan& plan, const CellResult& cell) {
   const bool failed = cell.failure != CellFailure::kNone;
   return {{"cell", plan.number},
@@ -67,12 +72,36 @@ OrderedJson MatrixJson(const MatrixReport& matrix, const std::string& fp8_dtype)
                       {"fp8_dtype", fp8_dtype},
                       {"rules",
                        {{"with_and_without_prefix_caching", matrix.rules.same_type.Describe()},
-                        {"fp8_and_16_bit", matrix.rules.fp8.Describe()}}},
+                        {"fp8_and_16_bit", matrix.rules.fp8.Describe()},
+                        {"reference", matrix.rules.reference.Describe()}}},
+                      {"reference", nullptr},
                       {"cells", OrderedJson::array()}};
   for (size_t i = 0; i < matrix.cells.size(); ++i) {
     json["cells"].push_back(CellJson(matrix.plans[i], matrix.cells[i]));
+    json["cells"].back()["distance"] = DistanceJson(matrix.distances[i]);
+  }
+  if (matrix.reference_plan) {
+    json["reference"] = CellJson(*matrix.reference_plan, matrix.reference);
   }
   return json;
+}
+
+constexpr std::array<const char*, 4> kHeldAgainst = {"the reference", "cell 1", "cell 1", "cell 2"};
+
+const Closeness& RuleOf(const MatrixReport& matrix, size_t i) {
+  return i == 0 ? matrix.rules.reference : i == 1 ? matrix.rules.fp8 : matrix.rules.same_type;
+}
+
+// "; text as cell 1: 0.012 nats a token (allowed 0.4), 0.1 where texts part (allowed 1.5)"
+std::string TextAs(const MatrixReport& matrix, size_t i) {
+  const auto& distance = matrix.distances[i];
+  if (!distance) return {};
+  const Closeness& rule = RuleOf(matrix, i);
+  if (rule.exact) return fmt::format("; text as {}, bit for bit", kHeldAgainst[i]);
+  return fmt::format(
+      "; text as {}: {:.3f} nats a token (allowed {}), {:.2f} where texts part "
+      "(allowed {})",
+      kHeldAgainst[i], distance->mean_delta, rule.mean_delta_max, distance->gap, rule.gap_max);
 }
 
 Check CellCheck(const MatrixReport& matrix, size_t i) {
@@ -83,16 +112,27 @@ Check CellCheck(const MatrixReport& matrix, size_t i) {
     return Fail(name, fmt::format("{}: {}: {}", plan.name, NameOf(cell.failure), cell.what),
                 "see " + plan.log.string());
   }
-  std::string finding = fmt::format("{}: {} requests, ready in {:.1f} s, {:.1f} s in all",
-                                    plan.name, cell.answers.size() + cell.at_once.size(),
-                                    cell.start_seconds, cell.total_seconds);
   uint64_t hits = 0;
   for (const CellAnswer& answer : cell.answers) hits += answer.cached_tokens;
-  if (plan.prefix_caching) finding += fmt::format(", {} tokens from the cache", hits);
-  if (i == 1) finding += "; text as cell 1, " + matrix.rules.fp8.Describe();
-  if (i == 2) finding += "; text as cell 1, " + matrix.rules.same_type.Describe();
-  if (i == 3) finding += "; text as cell 2, " + matrix.rules.same_type.Describe();
-  return Ok(name, finding);
+  return Ok(name, fmt::format("{}: {} requests in {:.1f} s{}{}", plan.name,
+                              cell.answers.size() + cell.at_once.size(), cell.total_seconds,
+                              plan.prefix_caching ? fmt::format(", {} tokens from the cache", hits)
+                                                  : std::string(),
+                              TextAs(matrix, i)));
+}
+
+Check ReferenceCheck(const MatrixReport& matrix) {
+  const char* name = "reference";
+  const CellPlan& plan = *matrix.reference_plan;
+  const CellResult& reference = matrix.reference;
+  if (reference.failure != CellFailure::kNone) {
+    return Warn(name,
+                fmt::format("{}: {}: {}", plan.name, NameOf(reference.failure), reference.what),
+                "see " + plan.log.string() + "; the cells are held against each other alone");
+  }
+  return Ok(name, fmt::format("{}: {} requests in {:.1f} s", plan.name,
+                              reference.answers.size() + reference.at_once.size(),
+                              reference.total_seconds));
 }
 
 }  // namespace
@@ -107,6 +147,7 @@ std::string TextLine(const Check& check) {
 
 std::vector<Check> MatrixChecks(const MatrixReport& matrix) {
   std::vector<Check> checks;
+  if (matrix.reference_plan) checks.push_back(ReferenceCheck(matrix));
   for (size_t i = 0; i < matrix.cells.size(); ++i) checks.push_back(CellCheck(matrix, i));
   const MatrixVerdict& verdict = matrix.verdict;
   const std::string reading = fmt::format("{}: {}", ToString(verdict.reading), verdict.sentence);

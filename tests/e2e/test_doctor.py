@@ -87,6 +87,7 @@ def test_a_sound_machine_passes(machine):
         "FP8 fp8_e5m2": "OK",
         "memory": "OK",
         "port": "OK",
+        "reference": "OK",
         "cell 1": "OK",
         "cell 2": "OK",
         "cell 3": "OK",
@@ -102,7 +103,11 @@ def test_a_sound_machine_passes(machine):
     assert [c["kv_cache_dtype"] for c in matrix["cells"]] == [
         "bfloat16", "fp8_e4m3", "bfloat16", "fp8_e4m3",
     ]
-    assert all(c["requests_answered"] == 12 for c in matrix["cells"])
+    assert all(c["requests_answered"] == 12 for c in [matrix["reference"], *matrix["cells"]])
+    # Against other code, FP8 against 16 bits, and twice the same numbers whatever the cache holds.
+    far, fp8, *same = [c["distance"] for c in matrix["cells"]]
+    assert 0 < far["mean_nats"] < 0.1 and 0 < fp8["mean_nats"] < 0.4
+    assert same == [{"mean_nats": 0, "gap_nats": 0}] * 2
     record = json.loads(pathlib.Path(report["record"]).read_text())
     assert record["passed"] is True
     assert record["architecture"] == report["device"]["architecture"]
@@ -114,17 +119,23 @@ def test_a_sound_machine_passes(machine):
     [
         (["4:crash"], "interaction bug", {4: "crash"}, "killed by SIGSEGV"),
         (["4:crash-on-hit"], "interaction bug", {4: "crash"}, "during 'text 1, repeated'"),
-        (["4:wrong-text"], "interaction bug", {4: "wrong text"}, "differs from that of cell 2"),
+        (["4:wrong-text"], "interaction bug", {4: "wrong text"}, "differs from that of the reference"),
         (["4:no-hit"], "interaction bug", {4: "missing hit"}, "found 0 cached tokens"),
         (["2:crash"], "FP8 alone", {2: "crash"}, "killed by SIGSEGV"),
         (["2:crash", "4:crash"], "FP8 alone", {2: "crash", 4: "crash"}, "SIGSEGV"),
         (["3:hang"], "prefix alone", {3: "hang"}, "did nothing for 20 s during 'text 1, cold'"),
         (["2:wrong-text", "3:crash-on-hit"], "each alone", {2: "wrong text", 3: "crash"}, "SIGSEGV"),
-        (["1:wrong-text"], "unsteady", {1: "wrong text"}, "cells 2 and 3, which agree"),
+        (["1:wrong-text"], "unsteady", {1: "wrong text"}, "differs from that of the reference"),
+        (
+            ["1:wrong-text", "2:wrong-text", "3:wrong-text", "4:wrong-text"],
+            "everything",
+            dict.fromkeys([1, 2, 3, 4], "wrong text"),
+            "differs from that of the reference",
+        ),
         (
             ["1:crash", "2:crash", "3:crash", "4:crash"],
             "everything",
-            {1: "crash", 2: "crash", 3: "crash", 4: "crash"},
+            dict.fromkeys([1, 2, 3, 4], "crash"),
             "SIGSEGV",
         ),
     ],

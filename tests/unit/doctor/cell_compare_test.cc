@@ -90,6 +90,20 @@ TEST(CellCompare, OfManyAnswersTheFirstDifferenceIsNamed) {
             "'text 1, repeated': token 1 is ' c' instead of ' b'");
 }
 
+TEST(CellCompare, TheDistanceIsThatOfTheWorstAnswer) {
+  const std::vector<CellAnswer> wanted = {
+      Answer({Token(" a", -0.1), Token(" b", -0.1)}),
+      Answer({Token(" a", -0.5), Token(" b", -0.7, {{" c", -1.0}})})};
+  const std::vector<CellAnswer> got = {
+      Answer({Token(" a", -0.3), Token(" b", -0.2)}),
+      Answer({Token(" a", -0.5), Token(" c", -0.6, {{" b", -1.1}})})};
+  const Distance distance = DistanceOf(wanted, got);
+  EXPECT_NEAR(distance.mean_delta, 0.15, 1e-12);
+  EXPECT_NEAR(distance.gap, 0.5, 1e-12);
+  EXPECT_EQ(DistanceOf(wanted, wanted).gap, 0.0);
+  EXPECT_EQ(DistanceOf(wanted, wanted).mean_delta, 0.0);
+}
+
 TEST(CellCompare, Fp8IsGivenMoreRoomThanAnotherOrderOfSummation) {
   EXPECT_TRUE(SameTypeCloseness(true).exact);
   const Closeness same = SameTypeCloseness(false), e4m3 = Fp8Closeness(KvCacheDType::kF8E4M3),

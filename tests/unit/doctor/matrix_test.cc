@@ -10,9 +10,7 @@ namespace {
 
 using testing::Contains;
 using testing::HasSubstr;
-using testing::IsSubsetOf;
 using testing::Not;
-using testing::SizeIs;
 
 class Matrix : public testing::Test {
  protected:
@@ -97,6 +95,26 @@ TEST_F(Matrix, TextsAreComparedBitForBitWhereTheDevicePromisesThat) {
   command_.device.batch_invariant = true;
   EXPECT_TRUE(rules_of().same_type.exact);
   EXPECT_FALSE(rules_of().fp8.exact);
+}
+
+TEST_F(Matrix, TheReferenceIsOtherCode) {
+  const auto reference_of = [&] {
+    return IsolationMatrix::Make(command_, model_, probe_, "/logs")->reference_plan();
+  };
+  const auto portable = reference_of();
+  ASSERT_TRUE(portable);
+  EXPECT_EQ(ValueOf(*portable, "--cpu-instruction-set"), "portable");
+  EXPECT_EQ(ValueOf(*portable, "--kv-cache-dtype"), "bfloat16");
+  EXPECT_EQ(portable->log, "/logs/reference.log");
+  command_.inject_faults = {{1, Fault::kWrongText}};
+  probe_.info = W7900();
+  const auto cpu = reference_of();
+  ASSERT_TRUE(cpu);
+  EXPECT_EQ(ValueOf(*cpu, "--device"), "cpu");
+  EXPECT_EQ(ValueOf(*cpu, "--cpu-instruction-set"), "");
+  EXPECT_THAT(cpu->arguments, Not(Contains("--inject-fault")));
+  model_.weight_bytes = uint64_t{16} << 30;
+  EXPECT_FALSE(reference_of());
 }
 
 TEST_F(Matrix, AModelWithTooShortSequencesIsRefused) {

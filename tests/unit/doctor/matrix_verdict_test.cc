@@ -9,7 +9,8 @@ namespace {
 
 using testing::HasSubstr;
 
-const MatrixRules kRules = {SameTypeCloseness(true), Fp8Closeness(KvCacheDType::kF8E4M3)};
+const MatrixRules kRules = {SameTypeCloseness(true), Fp8Closeness(KvCacheDType::kF8E4M3),
+                            SameTypeCloseness(false)};
 
 std::vector<CellRequest> Requests() {
   return MakeCellRequests({std::vector<uint32_t>(138, 1), std::vector<uint32_t>(138, 2)}, 16);
@@ -38,9 +39,17 @@ CellResults AllGood() {
   return {Good(false, -0.2), Good(false, -0.25), Good(true, -0.2), Good(true, -0.25)};
 }
 
-MatrixVerdict Judge(CellResults& cells) {
-  JudgeCells(Requests(), kRules, cells);
+MatrixVerdict Judge(CellResults& cells, const CellResult* reference = nullptr) {
+  JudgeCells(Requests(), kRules, reference, cells);
   return ReadMatrix(cells);
+}
+
+void MakeWrong(CellResult& cell) {
+  for (auto* answers : {&cell.answers, &cell.at_once}) {
+    for (CellAnswer& answer : *answers) {
+      for (AnsweredToken& token : answer.tokens) token = {" wrong", -0.2, {{" wrong", -0.2}}};
+    }
+  }
 }
 
 void Break(CellResult& cell) {
@@ -105,10 +114,7 @@ TEST(MatrixVerdict, AFaultThatCell4LacksIsDoubted) {
 
 TEST(MatrixVerdict, AWrongTextInCell4AloneIsAnInteraction) {
   CellResults cells = AllGood();
-  for (CellAnswer& answer : cells[3].answers) {
-    for (AnsweredToken& token : answer.tokens) token = {" wrong", -0.2, {{" wrong", -0.2}}};
-  }
-  cells[3].at_once.clear();
+  MakeWrong(cells[3]);
   EXPECT_EQ(Judge(cells).reading, Reading::kInteraction);
   EXPECT_EQ(cells[3].failure, CellFailure::kWrongText);
   EXPECT_THAT(cells[3].what, HasSubstr("differs from that of cell 2"));
@@ -116,13 +122,8 @@ TEST(MatrixVerdict, AWrongTextInCell4AloneIsAnInteraction) {
 
 TEST(MatrixVerdict, AWrongTextOfFp8IsHeldAgainstCell1) {
   CellResults cells = AllGood();
-  for (const size_t i : {1, 3}) {
-    for (auto* answers : {&cells[i].answers, &cells[i].at_once}) {
-      for (CellAnswer& answer : *answers) {
-        for (AnsweredToken& token : answer.tokens) token = {" wrong", -0.2, {{" wrong", -0.2}}};
-      }
-    }
-  }
+  MakeWrong(cells[1]);
+  MakeWrong(cells[3]);
   const MatrixVerdict verdict = Judge(cells);
   EXPECT_EQ(verdict.reading, Reading::kFp8Alone);
   EXPECT_THAT(verdict.fix, HasSubstr("kvserve calibrate"));
@@ -146,15 +147,32 @@ TEST(MatrixVerdict, AnAnswerThatDiffersInCompanyIsFound) {
 
 TEST(MatrixVerdict, WhereOnlyCell1DiffersItIsCell1) {
   CellResults cells = AllGood();
-  for (auto* answers : {&cells[0].answers, &cells[0].at_once}) {
-    for (CellAnswer& answer : *answers) {
-      for (AnsweredToken& token : answer.tokens) token = {" wrong", -0.2, {{" wrong", -0.2}}};
-    }
-  }
+  MakeWrong(cells[0]);
   EXPECT_EQ(Judge(cells).reading, Reading::kUnsteady);
   EXPECT_EQ(cells[0].failure, CellFailure::kWrongText);
   EXPECT_EQ(cells[1].failure, CellFailure::kNone);
   EXPECT_EQ(cells[2].failure, CellFailure::kNone);
+}
+
+// Four cells that agree with each other can all be wrong.
+TEST(MatrixVerdict, AReferenceShowsWhatIsWrongEverywhere) {
+  const CellResult reference = Good(false, -0.21);
+  CellResults cells = AllGood();
+  EXPECT_EQ(Judge(cells, &reference).reading, Reading::kPass);
+  for (CellResult& cell : cells) MakeWrong(cell);
+  EXPECT_EQ(Judge(cells, &reference).reading, Reading::kEverything);
+  for (const CellResult& cell : cells) {
+    EXPECT_EQ(cell.failure, CellFailure::kWrongText);
+    EXPECT_THAT(cell.what, HasSubstr("differs from that of the reference"));
+  }
+}
+
+TEST(MatrixVerdict, AReferenceThatFailedJudgesNothing) {
+  CellResult reference = Good(false, -0.2);
+  MakeWrong(reference);
+  Break(reference);
+  CellResults cells = AllGood();
+  EXPECT_EQ(Judge(cells, &reference).reading, Reading::kPass);
 }
 
 TEST(MatrixVerdict, MissingAndFalseHitsAreFailures) {

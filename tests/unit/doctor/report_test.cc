@@ -25,7 +25,12 @@ MatrixReport CrashInCell4() {
   }
   matrix.cells[3].failure = CellFailure::kCrash;
   matrix.cells[3].what = "was killed by SIGSEGV during 'text 1, repeated'";
-  matrix.rules = {SameTypeCloseness(true), Fp8Closeness(KvCacheDType::kF8E4M3)};
+  matrix.rules = {SameTypeCloseness(true), Fp8Closeness(KvCacheDType::kF8E4M3),
+                  SameTypeCloseness(false)};
+  matrix.reference_plan = CellPlan{};
+  matrix.reference_plan->name = "portable code";
+  matrix.distances[1] = Distance{.gap = 0.25, .mean_delta = 0.125};
+  matrix.distances[2] = Distance{};
   matrix.verdict = ReadMatrix(matrix.cells);
   return matrix;
 }
@@ -46,13 +51,26 @@ TEST(Report, TheWorstOutcomeCounts) {
 
 TEST(Report, ACrashedCellIsNamedWithItsLogAndTheReadingFollows) {
   const auto checks = MatrixChecks(CrashInCell4());
-  ASSERT_THAT(checks, SizeIs(5));
-  EXPECT_EQ(checks[2].outcome, Outcome::kOk);
-  EXPECT_EQ(TextLine(checks[3]),
+  ASSERT_THAT(checks, SizeIs(6));
+  EXPECT_EQ(TextLine(checks[0]), "OK    reference      portable code: 0 requests in 0.0 s\n");
+  EXPECT_THAT(checks[2].finding,
+              HasSubstr("text as cell 1: 0.125 nats a token (allowed 0.4), 0.25 where texts part "
+                        "(allowed 1.5)"));
+  EXPECT_THAT(checks[3].finding, HasSubstr("0 tokens from the cache; text as cell 1, bit for bit"));
+  EXPECT_EQ(TextLine(checks[4]),
             "FAIL  cell 4         both: crash: was killed by SIGSEGV during 'text 1, repeated' -> "
             "see /logs/cell4.log\n");
-  EXPECT_EQ(checks[4].name, "matrix");
-  EXPECT_THAT(checks[4].finding, HasSubstr("interaction bug: "));
+  EXPECT_EQ(checks[5].name, "matrix");
+  EXPECT_THAT(checks[5].finding, HasSubstr("interaction bug: "));
+}
+
+TEST(Report, AReferenceThatFailedIsAWarning) {
+  MatrixReport matrix = CrashInCell4();
+  matrix.reference.failure = CellFailure::kHang;
+  matrix.reference.what = "did nothing for 180 s";
+  const Check check = MatrixChecks(matrix).front();
+  EXPECT_EQ(check.outcome, Outcome::kWarn);
+  EXPECT_EQ(check.finding, "portable code: hang: did nothing for 180 s");
 }
 
 TEST(Report, JsonHasEveryPart) {
@@ -68,7 +86,7 @@ TEST(Report, JsonHasEveryPart) {
   EXPECT_EQ(json.at("outcome"), "FAIL");
   EXPECT_EQ(json.at("device").at("architecture"), "gfx1100");
   EXPECT_EQ(json.at("device").at("kernel_driver"), nullptr);
-  EXPECT_EQ(json.at("checks").size(), 5u);
+  EXPECT_EQ(json.at("checks").size(), 6u);
   EXPECT_EQ(json.at("record"), "/state/isolation.json");
   const auto& matrix = json.at("matrix");
   EXPECT_EQ(matrix.at("reading"), "interaction bug");
@@ -79,6 +97,9 @@ TEST(Report, JsonHasEveryPart) {
   EXPECT_EQ(cell.at("outcome"), "FAIL");
   EXPECT_EQ(cell.at("failure"), "crash");
   EXPECT_EQ(cell.at("log"), "/logs/cell4.log");
+  EXPECT_EQ(cell.at("distance"), nullptr);
+  EXPECT_DOUBLE_EQ(matrix.at("cells").at(1).at("distance").at("mean_nats"), 0.125);
+  EXPECT_EQ(matrix.at("reference").at("name"), "portable code");
   EXPECT_EQ(cell.at("kv_cache_dtype"), "bfloat16");
   EXPECT_EQ(cell.at("enable_prefix_caching"), true);
 }
