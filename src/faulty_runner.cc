@@ -23,9 +23,8 @@ float* FaultyRunner::Forward(const StepPlan& plan) {
   return model_.Forward(plan);
 }
 
-void FaultyRunner::Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
-                          float* logits) {
-  model_.Sample(rows, results, logits);
+void FaultyRunner::FinishSample(std::span<const SampleRow> rows, std::span<SampleResult> results) {
+  model_.FinishSample(rows, results);
   if (fault_ != Fault::kWrongText) return;
   for (SampleResult& result : results) {
     if (result.token != kNoToken) result.token = TokenId{(result.token.value + 1) % vocab_size_};

@@ -17,10 +17,15 @@ class FaultyRunner : public StepRunner {
 
   // kCrash, kCrashOnHit: the process dies by SIGSEGV. kHang: does not return.
   float* Forward(const StepPlan& plan) override;
+  void StartSample(std::span<const SampleRow> rows, std::span<SampleResult> results,
+                   float* logits) override {
+    model_.StartSample(rows, results, logits);
+  }
   // kWrongText: each sampled token is the one after it in the vocabulary.
-  void Sample(std::span<const SampleRow> rows, std::span<SampleResult> results,
-              float* logits) override;
+  void FinishSample(std::span<const SampleRow> rows, std::span<SampleResult> results) override;
+  bool is_pipelined() const override { return model_.is_pipelined(); }
   uint64_t num_saturated() const override { return model_.num_saturated(); }
+  DeviceTime device_time() const override { return model_.device_time(); }
 
  private:
   StepRunner& model_;

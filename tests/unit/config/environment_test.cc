@@ -121,6 +121,7 @@ TEST(StateDir, IsWhereTheDesktopStandardPutsIt) {
   EXPECT_EQ(*dir_of({"HOME=/home/me"}), "/home/me/.local/state/kvserve");
   EXPECT_EQ(*dir_of({"HOME=/home/me", "XDG_STATE_HOME=/var/lib"}), "/var/lib/kvserve");
   EXPECT_EQ(*dir_of({"HOME=/home/me", "XDG_STATE_HOME="}), "/home/me/.local/state/kvserve");
+  EXPECT_EQ(*dir_of({"HOME=/home/me", "XDG_STATE_HOME=rel"}), "/home/me/.local/state/kvserve");
   const auto nowhere = dir_of({"PATH=/bin"});
   ASSERT_FALSE(nowhere);
   EXPECT_EQ(nowhere.error().code(), Code::kConfigError);
