@@ -20,6 +20,7 @@ class HostBackend : public Backend {
   uint32_t max_num_seqs = 1024;  // what padding must stay within
 
   std::string Describe() const override { return "host memory"; }
+  DeviceInfo Info() const override { return {}; }
   DType activation_dtype() const override { return DType::kF32; }
   Result<DeviceBuffer> Allocate(size_t bytes, const char*) override {
     return DeviceBuffer(std::calloc(1, bytes), bytes, [](void* data, size_t) { std::free(data); });

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "cpu/cpu_features.h"
-#include "kvserve/float_bits.h"
+#include "support/host_backend.h"
 
 namespace kvs {
 namespace {
@@ -15,7 +15,7 @@ using testing::Contains;
 using testing::HasSubstr;
 
 // A device that does wrong what the test looks at: what is stored, and what is read.
-class WrongBackend final : public Backend {
+class WrongBackend final : public test::HostBackend {
  public:
   using Store = uint8_t (*)(uint8_t code);
   using Read = float (*)(float value);
@@ -41,32 +41,10 @@ class WrongBackend final : public Backend {
     for (size_t i = 0; i < size_t{params.num_tokens} * width; ++i) out[i] = read_(out[i]);
   }
 
-  std::string Describe() const override { return "wrong"; }
-  DeviceInfo Info() const override { return inner_->Info(); }
-  DType activation_dtype() const override { return inner_->activation_dtype(); }
   Result<DeviceBuffer> Allocate(size_t bytes, const char* what) override {
     return inner_->Allocate(bytes, what);
   }
-  void CopyToDevice(void* device, const void* host, size_t bytes) override {
-    inner_->CopyToDevice(device, host, bytes);
-  }
-  void CopyToHost(void* host, const void* device, size_t bytes) override {
-    inner_->CopyToHost(host, device, bytes);
-  }
   Result<void> Reserve(const BackendLimits& limits) override { return inner_->Reserve(limits); }
-  void Synchronize() override { inner_->Synchronize(); }
-
-  // The test uses none of these.
-  Result<std::unique_ptr<LinearWeight>> PackLinear(std::span<const HostMatrix>, DType) override {
-    return Error(Code::kInternal, "not used");
-  }
-  void Embed(const EmbedParams&) override { FAIL(); }
-  void AddRmsNorm(const AddRmsNormParams&) override { FAIL(); }
-  void Linear(const LinearParams&) override { FAIL(); }
-  void SiluMul(const SiluMulParams&) override { FAIL(); }
-  void GatherRows(const GatherRowsParams&) override { FAIL(); }
-  void StartSample(const SampleParams&) override { FAIL(); }
-  void FinishSample(const SampleParams&) override { FAIL(); }
 
  private:
   const Store store_;
