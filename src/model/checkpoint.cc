@@ -176,9 +176,11 @@ Result<HostMatrix> Checkpoint::Dequantized(const std::string& name, const Locati
   if (!scales) return tl::unexpected(scales.error());
   used_.insert(base + ".input_scale");  // of activations, which stay as they are
   const auto* codes = reinterpret_cast<const uint8_t*>(location.file->Data(*location.tensor));
-  dequantized_.push_back(DequantizeFp8({codes, size_t{rows} * cols}, rows, cols, *scales, *layout));
+  const size_t count = size_t{rows} * cols;
+  float* values = dequantized_.emplace_back(std::make_unique_for_overwrite<float[]>(count)).get();
+  DequantizeFp8({codes, count}, rows, cols, *scales, *layout, values);
   ++num_dequantized_;
-  return HostMatrix{dequantized_.back().data(), DType::kF32, rows, cols};
+  return HostMatrix{values, DType::kF32, rows, cols};
 }
 
 Result<Checkpoint::Location> Checkpoint::Find(const std::string& name,

@@ -61,7 +61,7 @@ class Checkpoint : public WeightSource {
   std::unordered_set<std::string> used_;
   std::vector<Location> handed_out_;
   std::deque<std::vector<std::byte>> aligned_copies_;  // of tensors that lie at odd addresses
-  std::deque<std::vector<float>> dequantized_;
+  std::vector<std::unique_ptr<float[]>> dequantized_;
   uint32_t num_dequantized_ = 0;                // ever
   std::unique_ptr<kvs::ReadAhead> read_ahead_;  // goes before the files
 };

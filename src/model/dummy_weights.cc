@@ -1,9 +1,12 @@
 #include "model/dummy_weights.h"
 
-#include <cmath>
+#include <algorithm>
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "kvserve/float_bits.h"
+#include "model/split_work.h"
 
 namespace kvs {
 namespace {
@@ -22,44 +25,78 @@ uint64_t SeedOf(uint64_t seed, const std::string& name) {
   return state;
 }
 
+constexpr size_t kAlignment = 64;  // bytes, of a tensor in its block
+
+// A matrix is made in pieces of this many elements; each depends on where it begins alone.
+constexpr size_t kGrain = 1024;
+
+// One piece: `count` elements from `first` on, of a tensor with this seed.
 template <class Stored, class Encode>
-void Fill(uint64_t seed, size_t count, Stored* out, Encode encode) {
-  const float step = 0.02f * std::sqrt(3.0f) / 32768.0f;  // std of U(-a, a) is a / sqrt(3)
-  for (size_t i = 0; i < count; i += 4) {
-    const uint64_t bits = Mix(seed + i);
-    const size_t n = count - i < 4 ? count - i : 4;
-    for (size_t j = 0; j < n; ++j) {
-      out[i + j] = encode(static_cast<float>(static_cast<int16_t>(bits >> (16 * j))) * step);
+void FillPiece(uint64_t seed, size_t first, size_t count, Stored* out, Encode encode) {
+  constexpr float kStep = 0.02f * 1.7320508f / 32768.0f;  // std of U(-a, a) is a / sqrt(3)
+  std::array<uint64_t, kGrain / 4> bits;
+  for (size_t i = 0; i < bits.size(); ++i) bits[i] = Mix(seed + first + 4 * i);
+  std::array<int16_t, kGrain> draws;
+  std::memcpy(draws.data(), bits.data(), sizeof(draws));
+  for (size_t i = 0; i < count; ++i) out[i] = encode(static_cast<float>(draws[i]) * kStep);
+}
+
+template <class Stored, class Encode>
+void Fill(uint64_t seed, size_t count, void* to, Encode encode) {
+  auto* out = static_cast<Stored*>(to);
+  SplitWork(count, kGrain, [&](size_t begin, size_t end) {
+    for (size_t at = begin; at < end; at += kGrain) {
+      FillPiece(seed, at, std::min(kGrain, end - at), out + at, encode);
     }
-  }
+  });
 }
 
 }  // namespace
 
 Result<HostMatrix> DummyWeights::Matrix(const std::string& name, uint32_t rows, uint32_t cols) {
   const size_t count = size_t{rows} * cols;
-  auto& buffer = handed_out_.emplace_back((count * SizeOf(dtype_) + 3) / 4);
+  void* data = Take(count * SizeOf(dtype_));
   const uint64_t seed = SeedOf(seed_, name);
   switch (dtype_) {
     case DType::kBf16:
-      Fill(seed, count, reinterpret_cast<uint16_t*>(buffer.data()),
-           [](float value) { return FloatToBf16(value); });
+      Fill<uint16_t>(seed, count, data, [](float value) { return FloatToBf16(value); });
       break;
     case DType::kF16:
-      Fill(seed, count, reinterpret_cast<uint16_t*>(buffer.data()),
-           [](float value) { return FloatToF16(value); });
+      Fill<uint16_t>(seed, count, data, [](float value) { return FloatToF16(value); });
       break;
     case DType::kF32:
-      Fill(seed, count, reinterpret_cast<float*>(buffer.data()), [](float value) { return value; });
+      Fill<float>(seed, count, data, [](float value) { return value; });
       break;
   }
-  return HostMatrix{buffer.data(), dtype_, rows, cols};
+  return HostMatrix{data, dtype_, rows, cols};
 }
 
 Result<HostMatrix> DummyWeights::Vector(const std::string& name, uint32_t size) {
   const float value = name.ends_with(".bias") ? 0.0f : 1.0f;
-  auto& buffer = handed_out_.emplace_back(size, FloatBits(value));
-  return HostMatrix{buffer.data(), DType::kF32, 1, size};
+  auto* data = static_cast<float*>(Take(size * sizeof(float)));
+  std::fill_n(data, size, value);
+  return HostMatrix{data, DType::kF32, 1, size};
+}
+
+void* DummyWeights::Take(size_t bytes) {
+  const size_t words = (bytes + kAlignment - 1) / kAlignment * (kAlignment / sizeof(uint32_t));
+  if (blocks_.empty() || blocks_.back().words - blocks_.back().used < words) {
+    blocks_.push_back({std::make_unique_for_overwrite<uint32_t[]>(words), words, 0});
+  }
+  Block& block = blocks_.back();
+  void* taken = block.memory.get() + block.used;
+  block.used += words;
+  return taken;
+}
+
+// The largest block is kept: new memory is dearer than the numbers in it.
+void DummyWeights::Release() {
+  const auto smaller = [](const Block& a, const Block& b) { return a.words < b.words; };
+  const auto largest = std::max_element(blocks_.begin(), blocks_.end(), smaller);
+  if (largest == blocks_.end()) return;
+  Block kept{std::move(largest->memory), largest->words, 0};
+  blocks_.clear();
+  blocks_.push_back(std::move(kept));
 }
 
 }  // namespace kvs

@@ -13,10 +13,12 @@
 #include "kvserve/check.h"
 #include "kvserve/float_bits.h"
 #include "model/kv_scheme.h"
+#include "model/split_work.h"
 
 namespace kvs {
 namespace {
 
+constexpr size_t kRowsAtOnce = 16;  // of a thread that dequantizes
 constexpr char kHfQuantConfig[] = "hf_quant_config.json";
 
 uint32_t Squares(uint32_t extent) { return (extent + kFp8Square - 1) / kFp8Square; }
@@ -140,8 +142,8 @@ std::optional<Fp8ScaleLayout> ScaleLayoutOf(std::span<const uint64_t> shape, uin
   return std::nullopt;
 }
 
-std::vector<float> DequantizeFp8(std::span<const uint8_t> codes, uint32_t rows, uint32_t cols,
-                                 std::span<const float> scales, const Fp8ScaleLayout& layout) {
+void DequantizeFp8(std::span<const uint8_t> codes, uint32_t rows, uint32_t cols,
+                   std::span<const float> scales, const Fp8ScaleLayout& layout, float* out) {
   std::array<float, 256> values;
   for (uint32_t code = 0; code < 256; ++code) {
     values[code] = F8E4M3ToFloat(static_cast<uint8_t>(code));
@@ -150,16 +152,17 @@ std::vector<float> DequantizeFp8(std::span<const uint8_t> codes, uint32_t rows, 
   const size_t scale_rows = (size_t{rows} + layout.rows - 1) / layout.rows;
   KVS_CHECK_OP(codes.size(), ==, size_t{rows} * cols);
   KVS_CHECK_OP(scales.size(), ==, scale_rows * scales_per_row);
-  std::vector<float> out(codes.size());
-  for (size_t row = 0; row < rows; ++row) {
+  const auto dequantize_row = [&](size_t row) {
     const float* of_row = scales.data() + row / layout.rows * scales_per_row;
     for (size_t first = 0; first < cols; first += layout.cols) {
       const float scale = of_row[first / layout.cols];
       const size_t end = row * cols + std::min<size_t>(first + layout.cols, cols);
       for (size_t i = row * cols + first; i < end; ++i) out[i] = values[codes[i]] * scale;
     }
-  }
-  return out;
+  };
+  SplitWork(rows, kRowsAtOnce, [&](size_t begin, size_t end) {
+    for (size_t row = begin; row < end; ++row) dequantize_row(row);
+  });
 }
 
 }  // namespace kvs

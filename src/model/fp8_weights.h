@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "kvserve/status.h"
 #include "model/json_file.h"
@@ -31,8 +30,8 @@ struct Fp8ScaleLayout {
 std::optional<Fp8ScaleLayout> ScaleLayoutOf(std::span<const uint64_t> shape, uint32_t rows,
                                             uint32_t cols);
 
-// codes [rows, cols] to float32. `scales` are those of `layout`, row by row.
-std::vector<float> DequantizeFp8(std::span<const uint8_t> codes, uint32_t rows, uint32_t cols,
-                                 std::span<const float> scales, const Fp8ScaleLayout& layout);
+// codes [rows, cols] to float32 [rows, cols]. `scales` are those of `layout`, row by row.
+void DequantizeFp8(std::span<const uint8_t> codes, uint32_t rows, uint32_t cols,
+                   std::span<const float> scales, const Fp8ScaleLayout& layout, float* out);
 
 }  // namespace kvs

@@ -52,6 +52,32 @@ TEST(DummyWeightsTest, DependOnSeedAndNameAlone) {
   EXPECT_NE(std::memcmp(first.data, a.Matrix("v", 16, 16)->data, bytes), 0);
 }
 
+// Pieces of a large tensor are made by several threads; what they hold is what one would make.
+TEST(DummyWeightsTest, DependOnNoThread) {
+  DummyWeights weights(7, DType::kF32);
+  const size_t cols = 1 << 10;
+  const HostMatrix all = *weights.Matrix("w", 1000, cols);
+  const HostMatrix few = *weights.Matrix("w", 1, cols);
+  EXPECT_EQ(std::memcmp(all.data, few.data, cols * sizeof(float)), 0);
+  const HostMatrix odd = *weights.Matrix("w", 7, 143);
+  EXPECT_EQ(std::memcmp(all.data, odd.data, 7 * 143 * sizeof(float)), 0);
+  EXPECT_NE(ValueAt(all, 999 * cols), ValueAt(all, 0));
+}
+
+TEST(DummyWeightsTest, TensorsHaveMemoryOfTheirOwnUntilRelease) {
+  DummyWeights weights(7, DType::kBf16);
+  DummyWeights fresh(7, DType::kBf16);
+  for (int round = 0; round < 3; ++round) {
+    const HostMatrix small = *weights.Matrix("small", 3, 5);
+    const HostMatrix large = *weights.Matrix("large", 40, 50);
+    const HostMatrix norm = *weights.Vector("norm", 9);
+    EXPECT_EQ(std::memcmp(small.data, fresh.Matrix("small", 3, 5)->data, 3 * 5 * 2), 0);
+    EXPECT_EQ(std::memcmp(large.data, fresh.Matrix("large", 40, 50)->data, 40 * 50 * 2), 0);
+    EXPECT_EQ(ValueAt(norm, 8), 1.0f);
+    weights.Release();
+  }
+}
+
 TEST(DummyWeightsTest, NormsAreOne) {
   DummyWeights weights(7, DType::kBf16);
   const HostMatrix norm = *weights.Vector("norm", 33);

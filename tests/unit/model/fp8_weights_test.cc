@@ -40,7 +40,9 @@ TEST(Fp8WeightsTest, Dequantizes) {
   // Codes of 1, 2, -1 and 448.
   const std::vector<uint8_t> codes = {0x38, 0x40, 0xb8, 0x7e};
   const auto by = [&](std::vector<float> scales, Fp8ScaleLayout layout) {
-    return DequantizeFp8(codes, 2, 2, scales, layout);
+    std::vector<float> out(4);
+    DequantizeFp8(codes, 2, 2, scales, layout, out.data());
+    return out;
   };
   EXPECT_THAT(by({0.5f}, {2, 2}), ElementsAre(0.5f, 1.0f, -0.5f, 224.0f));
   EXPECT_THAT(by({0.5f, 2.0f}, {1, 2}), ElementsAre(0.5f, 1.0f, -2.0f, 896.0f));
@@ -48,7 +50,8 @@ TEST(Fp8WeightsTest, Dequantizes) {
 
   const std::vector<uint8_t> ones(130 * 260, 0x38);
   const std::vector<float> scales = {1, 2, 3, 4, 5, 6};
-  const auto out = DequantizeFp8(ones, 130, 260, scales, {128, 128});
+  std::vector<float> out(ones.size());
+  DequantizeFp8(ones, 130, 260, scales, {128, 128}, out.data());
   EXPECT_EQ(out[0], 1.0f);
   EXPECT_EQ(out[127], 1.0f);
   EXPECT_EQ(out[128], 2.0f);
