@@ -41,8 +41,8 @@ int Plan(const kvs::PlanCommand& command) {
 template <class Command>
 int Measure(const Command& command,
             kvs::Result<std::string> (*run)(const Command&, kvs::Backend&)) {
-  const auto source = kvs::ModelSource::Open(command.model, "", kvs::ModelFiles::kConfig,
-                                             kvs::ProcessEnvironment());
+  const auto source = kvs::ModelSource::Open(command.model, command.revision,
+                                             kvs::ModelFiles::kConfig, kvs::ProcessEnvironment());
   if (!source) return Fail(source.error());
   const auto config = kvs::ReadModelConfig(source->dir());
   if (!config) return Fail(config.error());

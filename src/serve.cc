@@ -156,7 +156,8 @@ void LogGenerationDefaults(const GenerationDefaults& defaults) {
   say("min_p", defaults.min_p);
   say("repetition_penalty", defaults.repetition_penalty);
   say("max_new_tokens", defaults.max_new_tokens);
-  if (!said.empty()) LOG_INFO("generation_config.json: defaults of requests:{}", said);
+  if (!said.empty())
+    LOG_INFO("defaults of requests, from generation_config.json or flags:{}", said);
 }
 
 void LogPool(const ResolvedOptions& options) {
@@ -206,7 +207,7 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
                                   ProcessEnvironment());
   if (!source) return tl::unexpected(source.error());
   if (!source->Describe().empty()) LOG_INFO("model: {}", source->Describe());
-  const auto config = ReadModelConfig(source->dir());
+  const auto config = ReadModelConfig(source->dir(), asked.model);
   if (!config) return tl::unexpected(config.error());
   const auto backend = OpenBackend({.device = asked.device,
                                     .dtype = asked.model.dtype.value_or(config->checkpoint_dtype),

@@ -47,16 +47,28 @@ struct ModelOptions {
   LoadFormat load_format = LoadFormat::kAuto;
   std::optional<uint32_t> max_model_len;  // tokens; auto: the model's, cut to what the pool holds
   uint64_t seed = 0;                      // of dummy weights and of unseeded requests' draws
+  // Where a request's defaults come from: "auto" is the model's generation_config.json, "vllm"
+  // takes nothing but the end tokens from it, anything else is a directory with another such file.
+  std::string generation_config = "auto";
+  std::string override_generation_config;  // JSON object; its fields count over the file's
+};
+
+// HTTP proxies, from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, in either case.
+struct ProxyOptions {
+  std::string for_https;  // http://[USER:PASSWORD@]HOST[:PORT]; empty: none
+  std::string for_http;
+  std::string not_for;  // hosts, domains or addresses, separated by commas; "*" is every host
 };
 
 // Where Hugging Face's tools keep models, and how to fetch one. No flags: the variables HF_HOME,
 // HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN and HF_TOKEN_PATH say it to all of them
-// alike.
+// alike, and those of the proxies.
 struct HubOptions {
   std::string cache_dir;
   std::string endpoint = "https://huggingface.co";  // without a slash at the end
   std::string token;                                // empty: anonymous
   bool offline = false;
+  ProxyOptions proxy;
 };
 
 struct CacheOptions {

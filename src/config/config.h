@@ -51,6 +51,7 @@ struct PlanCommand {
 };
 struct CalibrateCommand {
   std::string model;       // directory or Hub id
+  std::string revision;    // of a Hub id
   std::string dataset;     // file
   std::string output_dir;  // must not exist yet
   uint32_t num_samples = 512;
@@ -64,6 +65,7 @@ struct CalibrateCommand {
 };
 struct EvalCommand {
   std::string model;
+  std::string revision;                       // of a Hub id
   std::vector<KvCacheDType> kv_cache_dtypes;  // empty: fp8_e4m3
   std::vector<std::string> scales;  // "none", "random", "checkpoint", a directory, a file of scales
   std::vector<std::string> skip_layers;

@@ -59,6 +59,17 @@ void AddModelFlags(Table& table) {
   table.push_back(
       WholeFlag<S>({"seed", group, "N", "Seed of dummy weights and of requests that give none"},
                    At(&S::model, &ModelOptions::seed), 0, UINT64_MAX));
+  table.push_back(TextFlag<S>(
+      {"generation-config", group, "WHERE",
+       "Defaults of requests: auto (the model's generation_config.json), vllm (none of it but the "
+       "end tokens), or a directory with another"},
+      At(&S::model, &ModelOptions::generation_config), IsNotEmpty, "auto, vllm or a directory"));
+  table.push_back(TextFlag<S>({"override-generation-config", group, "JSON",
+                               "Object of defaults that count over generation_config.json: "
+                               "temperature, top_p, top_k, min_p, "
+                               "repetition_penalty, max_new_tokens"},
+                              At(&S::model, &ModelOptions::override_generation_config), IsNotEmpty,
+                              "a JSON object"));
 }
 
 void AddCacheFlags(Table& table) {

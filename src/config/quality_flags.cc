@@ -50,9 +50,15 @@ Flag<C> FileFlag(const char* name, const char* value_name, const char* help,
 
 template <class C>
 void AddSharedFlags(std::vector<Flag<C>>& table) {
-  table.push_back(TextFlag<C>({"model", FlagGroup::kModel, "DIR",
-                               "Model directory; the bundled model when none is named", kCommon},
-                              At(&C::model), IsNotEmpty, "a model directory"));
+  table.push_back(
+      TextFlag<C>({"model", FlagGroup::kModel, "MODEL",
+                   "Model directory, or org/name on the Hub; the bundled model when none "
+                   "is named",
+                   kCommon},
+                  At(&C::model), IsNotEmpty, "a model directory or org/name"));
+  table.push_back(TextFlag<C>({"revision", FlagGroup::kModel, "REVISION",
+                               "Branch, tag or commit of a model on the Hub; main when none"},
+                              At(&C::revision), IsRevision, kRevisionAllowed));
   table.push_back(WholeFlag<C>({"max-seq-len", FlagGroup::kWorkload, "TOKENS",
                                 "Tokens of a sample; the rest is cut off", kCommon},
                                At(&C::max_seq_len), 2, kMaxTokens));

@@ -74,8 +74,9 @@ class Model : public StepRunner {
   virtual KvCache& kv_cache() = 0;
 };
 
-// Reads `model_dir`/config.json and generation_config.json. kNotFound, or kDataError that names the
-// field, the value and what is supported.
-Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir);
+// Reads `model_dir`/config.json, and the generation_config.json that `asked` names. kNotFound, or
+// kDataError that names the field, the value and what is supported; kInvalidArgument for a flag.
+Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir,
+                                    const ModelOptions& asked = {});
 
 }  // namespace kvs

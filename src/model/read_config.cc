@@ -13,6 +13,7 @@
 #include "model/json_file.h"
 #include "model/kv_scheme.h"
 #include "model/model.h"
+#include "model/read_generation_config.h"
 #include "model/read_rope.h"
 #include "model/registry.h"
 
@@ -20,7 +21,6 @@ namespace kvs {
 namespace {
 
 constexpr char kConfigFile[] = "config.json";
-constexpr char kGenerationConfigFile[] = "generation_config.json";
 constexpr uint32_t kVocabSizeMax = 1u << 24;
 constexpr uint32_t kHiddenSizeMax = 1u << 16;
 constexpr uint32_t kIntermediateSizeMax = 1u << 20;
@@ -175,47 +175,10 @@ void ReadDType(JsonFields& fields, const std::filesystem::path& model_dir, Model
   config.checkpoint_dtype = *dtype;
 }
 
-void ReadSpecialTokens(JsonFields& fields, ModelConfig& config) {
-  const auto bos = fields.TokenIds("bos_token_id", config.vocab_size);
-  if (!bos.empty() && !config.bos_token_id) config.bos_token_id = bos.front();
-  for (const TokenId id : fields.TokenIds("eos_token_id", config.vocab_size)) {
-    auto& known = config.eos_token_ids;
-    if (std::find(known.begin(), known.end(), id) == known.end()) known.push_back(id);
-  }
-}
-
-void ReadGenerationDefaults(JsonFields& fields, GenerationDefaults& defaults) {
-  const auto number = [&](const char* key, double low, double high) -> std::optional<float> {
-    if (!fields.Has(key)) return std::nullopt;
-    return static_cast<float>(fields.Number(key, low, high));
-  };
-  defaults.temperature = number("temperature", 0.0, 100.0);
-  defaults.top_p = number("top_p", 1e-6, 1.0);
-  defaults.min_p = number("min_p", 0.0, 1.0);
-  defaults.repetition_penalty = number("repetition_penalty", 1e-3, 100.0);
-  if (fields.Has("top_k")) {
-    defaults.top_k = static_cast<int32_t>(fields.Number("top_k", -1.0, INT32_MAX));
-  }
-  if (fields.Has("max_new_tokens")) {
-    defaults.max_new_tokens = fields.Uint("max_new_tokens", 1, UINT32_MAX);
-  }
-}
-
-Result<void> ReadGenerationConfig(const std::filesystem::path& path, ModelConfig& config) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return {};  // the file is optional
-  auto json = ReadJsonObject(path, JsonLimits{});
-  if (!json) return tl::unexpected(json.error());
-  JsonFields fields(*json, path.string());
-  ReadSpecialTokens(fields, config);
-  ReadGenerationDefaults(fields, config.generation);
-  if (fields.error()) return tl::unexpected(*fields.error());
-  return {};
-}
-
 }  // namespace
 
-Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir) {
+Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir,
+                                    const ModelOptions& asked) {
   const std::filesystem::path path = model_dir / kConfigFile;
   auto json = ReadJsonObject(path, JsonLimits{});
   if (!json) return tl::unexpected(json.error());
@@ -235,7 +198,7 @@ Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir) {
   if (!kv_scheme) return tl::unexpected(kv_scheme.error());
   config.kv_scheme = *std::move(kv_scheme);
   WarnOfUnknown(fields, path.string());
-  KVS_RETURN_IF_ERROR(ReadGenerationConfig(model_dir / kGenerationConfigFile, config));
+  KVS_RETURN_IF_ERROR(ReadGenerationConfig(model_dir, asked, config));
   return config;
 }
 

@@ -142,8 +142,8 @@ CalibrationState Resume(const fs::path& state_path, std::string job, const KvLay
 }  // namespace
 
 Result<std::string> RunCalibrate(const CalibrateCommand& command, Backend& backend) {
-  auto source =
-      ModelSource::Open(command.model, "", ModelFiles::kDescription, ProcessEnvironment());
+  auto source = ModelSource::Open(command.model, command.revision, ModelFiles::kDescription,
+                                  ProcessEnvironment());
   if (!source) return tl::unexpected(source.error());
   KVS_RETURN_IF_ERROR(source->FetchWeights());
   const std::filesystem::path& model_dir = source->dir();

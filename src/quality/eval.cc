@@ -108,8 +108,8 @@ Result<void> WriteFile(const std::string& path, const std::string& content, cons
 }  // namespace
 
 Result<std::string> RunEval(const EvalCommand& command, Backend& backend) {
-  auto source =
-      ModelSource::Open(command.model, "", ModelFiles::kDescription, ProcessEnvironment());
+  auto source = ModelSource::Open(command.model, command.revision, ModelFiles::kDescription,
+                                  ProcessEnvironment());
   if (!source) return tl::unexpected(source.error());
   KVS_RETURN_IF_ERROR(source->FetchWeights());
   const std::filesystem::path& model_dir = source->dir();

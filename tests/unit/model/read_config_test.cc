@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "model/model.h"
@@ -243,6 +244,50 @@ TEST(ReadConfigTest, ReadsGenerationDefaults) {
   EXPECT_FALSE(config->generation.min_p);
   WriteFile(dir / "generation_config.json", R"({"top_p": 1.5})");
   EXPECT_THAT(ReadModelConfig(dir.path()).error().message(), HasSubstr("top_p is 1.5"));
+}
+
+// vllm, and a directory: whose tokens and sampling count.
+TEST(ReadConfigTest, FollowsWhatWasAskedOfGenerationConfig) {
+  const TempDir dir;
+  const TempDir other;
+  WriteFile(dir / "config.json", kSmallConfig);
+  WriteFile(dir / "generation_config.json", R"({"temperature": 0.7, "eos_token_id": [5, 6]})");
+  WriteFile(other / "generation_config.json", R"({"top_p": 0.5, "eos_token_id": 9})");
+  const auto read = [&](const std::string& where, const std::string& overrides = "") {
+    ModelOptions asked;
+    asked.generation_config = where;
+    asked.override_generation_config = overrides;
+    return ReadModelConfig(dir.path(), asked);
+  };
+  const auto ends = [](const ModelConfig& config, uint32_t id) {
+    const auto& ids = config.eos_token_ids;
+    return std::find(ids.begin(), ids.end(), TokenId{id}) != ids.end();
+  };
+  EXPECT_FLOAT_EQ(*read("auto")->generation.temperature, 0.7f);
+  const auto vllm = read("vllm");
+  EXPECT_FALSE(vllm->generation.temperature);
+  EXPECT_TRUE(ends(*vllm, 6));
+  const auto elsewhere = read(other.path().string());
+  EXPECT_FALSE(elsewhere->generation.temperature);
+  EXPECT_FLOAT_EQ(*elsewhere->generation.top_p, 0.5f);
+  EXPECT_TRUE(ends(*elsewhere, 9));
+  EXPECT_FALSE(ends(*elsewhere, 6));
+  const auto overridden = read("auto", R"({"temperature": 0.2, "top_k": 7})");
+  EXPECT_FLOAT_EQ(*overridden->generation.temperature, 0.2f);
+  EXPECT_EQ(overridden->generation.top_k, 7);
+
+  const auto message = [&](const std::string& where, const std::string& overrides, Code code) {
+    const auto config = read(where, overrides);
+    EXPECT_FALSE(config);
+    EXPECT_EQ(config.error().code(), code);
+    return config.error().message();
+  };
+  EXPECT_THAT(message("/nowhere", "", Code::kNotFound),
+              HasSubstr("--generation-config: there is no '/nowhere/generation_config.json'"));
+  const Code flag = Code::kInvalidArgument;
+  EXPECT_THAT(message("auto", R"({"top_q": 1})", flag), HasSubstr("unknown field 'top_q'"));
+  EXPECT_THAT(message("auto", R"({"top_p": 3})", flag), HasSubstr("top_p is 3"));
+  EXPECT_THAT(message("auto", "0.5", flag), HasSubstr("--override-generation-config"));
 }
 
 struct BadField {
