@@ -13,6 +13,16 @@ constexpr int kWidth = 32;
 
 }  // namespace
 
+std::string BarText(const std::string& label, uint64_t done, uint64_t total, const char* unit,
+                    double per_unit) {
+  const double share =
+      total == 0 ? 0.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
+  const int filled = static_cast<int>(share * kWidth);
+  return fmt::format("{} [{}{}] {:3.0f}% of {:.0f} {}", label, std::string(filled, '#'),
+                     std::string(kWidth - filled, '.'), share * 100.0,
+                     static_cast<double>(total) / per_unit, unit);
+}
+
 ProgressBar::ProgressBar(std::string label, const char* unit, double per_unit)
     : label_(std::move(label)),
       unit_(unit),
@@ -29,11 +39,7 @@ void ProgressBar::Update(uint64_t done, uint64_t total) {
   if (drawn_ && done < total && now - last_ < std::chrono::milliseconds(100)) return;
   last_ = now;
   drawn_ = true;
-  const double share = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
-  const int filled = static_cast<int>(share * kWidth);
-  fmt::print(stderr, "\r{} [{}{}] {:3.0f}% of {:.0f} {}", label_, std::string(filled, '#'),
-             std::string(kWidth - filled, '.'), share * 100.0,
-             static_cast<double>(total) / per_unit_, unit_);
+  fmt::print(stderr, "\r{}", BarText(label_, done, total, unit_, per_unit_));
   std::fflush(stderr);
 }
 

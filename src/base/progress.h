@@ -7,9 +7,13 @@
 
 namespace kvs {
 
+// "LABEL [####....]  50% of 12 MiB": what a bar looks like. The unit is bytes shown as MiB, unless
+// told otherwise; a `total` of 0 is not known.
+std::string BarText(const std::string& label, uint64_t done, uint64_t total,
+                    const char* unit = "MiB", double per_unit = 1 << 20);
+
 class ProgressBar {
  public:
-  // Counts in `unit`s of `per_unit`: bytes shown as MiB, unless told otherwise.
   explicit ProgressBar(std::string label, const char* unit = "MiB", double per_unit = 1 << 20);
   ~ProgressBar();  // ends the line
   ProgressBar(const ProgressBar&) = delete;

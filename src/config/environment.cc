@@ -96,6 +96,20 @@ Result<std::string> ReadHubToken(const char* const* environment, const std::stri
   return CheckedToken(text, fmt::format("the token file '{}'", token_path));
 }
 
+// Each name in small letters counts over the same in capitals, as for curl.
+ProxyOptions ReadProxies(const char* const* environment) {
+  const auto either = [&](std::string_view small, std::string_view capital) {
+    const std::string_view first = Trimmed(ValueOf(environment, small));
+    return std::string(first.empty() ? Trimmed(ValueOf(environment, capital)) : first);
+  };
+  const std::string all = either("all_proxy", "ALL_PROXY");
+  ProxyOptions options{either("https_proxy", "HTTPS_PROXY"), either("http_proxy", "HTTP_PROXY"),
+                       either("no_proxy", "NO_PROXY")};
+  if (options.for_https.empty()) options.for_https = all;
+  if (options.for_http.empty()) options.for_http = all;
+  return options;
+}
+
 constexpr std::string_view kServiceLinkHint =
     "; Kubernetes sets it for a Service named 'kvserve': set enableServiceLinks: false in the pod";
 
@@ -152,6 +166,7 @@ Result<HubOptions> ReadHubEnvironment(const char* const* environment) {
   auto token = ReadHubToken(environment, path_of("HF_TOKEN_PATH", hf_home + "/token"));
   if (!token) return tl::unexpected(std::move(token).error());
   options.token = *std::move(token);
+  options.proxy = ReadProxies(environment);
   return options;
 }
 

@@ -18,7 +18,8 @@ Result<std::vector<Setting>> ReadEnvironment(const char* const* environment,
 
 // What Hugging Face's tools would do in `environment`: HF_HUB_CACHE, else HF_HOME/hub, else
 // XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub; the token from HF_TOKEN, else from
-// the file HF_TOKEN_PATH, else HF_HOME/token. kConfigError names the variable at fault, and never
+// the file HF_TOKEN_PATH, else HF_HOME/token; and the proxies of HTTPS_PROXY, HTTP_PROXY, ALL_PROXY
+// and NO_PROXY. kConfigError names the variable at fault, and never
 // repeats a token.
 Result<HubOptions> ReadHubEnvironment(const char* const* environment);
 

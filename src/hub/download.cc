@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 class BlobDownload {
  public:
   BlobDownload(const HubQuestion& question, const RemoteFile& file, const HubCache& cache,
-               HubConnection& hub, DownloadProgress& progress)
+               HubConnection& hub, FileProgress& progress)
       : question_(question),
         file_(file),
         path_(cache.IncompletePath(file.hash)),
@@ -170,7 +170,7 @@ class BlobDownload {
   const RemoteFile& file_;
   const fs::path path_;
   HubConnection& hub_;
-  DownloadProgress& progress_;
+  FileProgress& progress_;
   OwnedFd fd_{-1};
   uint64_t done_ = 0;              // bytes of the file that are on the disk
   std::optional<Status> failure_;  // ours, seen while a response was read
@@ -181,17 +181,18 @@ class BlobDownload {
 Result<void> DownloadBlob(const HubQuestion& question, const RemoteFile& file,
                           const HubCache& cache, HubConnection& hub, DownloadProgress& progress) {
   const fs::path blob = cache.BlobPath(file.hash);
+  FileProgress of_file(progress, file.name, file.size_bytes);
   const auto is_there = [&] {
     std::error_code error;
     if (!fs::exists(blob, error)) return false;
-    progress.Add(static_cast<int64_t>(file.size_bytes));
+    of_file.Add(static_cast<int64_t>(file.size_bytes));
     return true;
   };
   if (is_there()) return {};
   const auto lock = cache.Lock(file.hash);
   if (!lock) return tl::unexpected(lock.error());
   if (is_there()) return {};
-  KVS_RETURN_IF_ERROR(BlobDownload(question, file, cache, hub, progress).Run());
+  KVS_RETURN_IF_ERROR(BlobDownload(question, file, cache, hub, of_file).Run());
   std::error_code error;
   fs::rename(cache.IncompletePath(file.hash), blob, error);
   if (!error) return {};

@@ -71,8 +71,9 @@ Result<FetchResponse> HubConnection::Once(const std::string& path, FetchRequest 
   Address address{server, endpoint_.root + path};
   for (int hop = 0; hop <= kRedirectsMax; ++hop) {
     fetch.target = address.target;
-    auto response = kvs::Fetch(
-        address.server, IsSameOrigin(address.server, endpoint_) ? options_.token : "", fetch);
+    auto response =
+        kvs::Fetch(address.server, IsSameOrigin(address.server, endpoint_) ? options_.token : "",
+                   fetch, options_.proxy);
     if (!response || !IsRedirect(response->status)) return response;
     auto next = NextAddress(address, *response);
     if (!next) return tl::unexpected(std::move(next).error());

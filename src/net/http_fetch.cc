@@ -37,14 +37,19 @@ std::optional<T> WholeNumber(std::string_view text, int base) {
   return number;
 }
 
-std::string HeadOf(const Url& server, const std::string& bearer, const FetchRequest& request) {
+// A proxy is told the server as part of the target, unless it only passes bytes on.
+std::string HeadOf(const Url& server, const std::string& bearer, const FetchRequest& request,
+                   const Proxy* proxy) {
   const bool v6 = server.host.find(':') != std::string::npos;
   const bool usual_port = server.port == (server.tls ? 443 : 80);
+  const std::string host = fmt::format("{}{}{}{}", v6 ? "[" : "", server.host, v6 ? "]" : "",
+                                       usual_port ? "" : fmt::format(":{}", server.port));
+  const bool through = proxy != nullptr && !server.tls;
   std::string head = fmt::format(
-      "{} {} HTTP/1.1\r\nHost: {}{}{}{}\r\nUser-Agent: kvserve\r\nAccept: */*\r\n"
+      "{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: kvserve\r\nAccept: */*\r\n"
       "Accept-Encoding: identity\r\nConnection: close\r\n",
-      request.method, request.target, v6 ? "[" : "", server.host, v6 ? "]" : "",
-      usual_port ? "" : fmt::format(":{}", server.port));
+      request.method, through ? "http://" + host : "", request.target, host);
+  if (through) head += ProxyAuthorization(*proxy);
   if (!bearer.empty()) head += fmt::format("Authorization: Bearer {}\r\n", bearer);
   for (const auto& [name, value] : request.headers) head += fmt::format("{}: {}\r\n", name, value);
   return head + "\r\n";
@@ -180,10 +185,14 @@ class Reader {
 };
 
 Result<FetchResponse> Exchange(const Url& server, const std::string& bearer,
-                               const FetchRequest& request, const StreamTimeouts& timeouts) {
-  auto stream = TcpStream::Connect(server, timeouts);
+                               const FetchRequest& request, const ProxyOptions& proxies,
+                               const StreamTimeouts& timeouts) {
+  const auto chosen = ProxyFor(server, proxies);
+  if (!chosen) return tl::unexpected(chosen.error());
+  const Proxy* proxy = *chosen ? &**chosen : nullptr;
+  auto stream = TcpStream::Connect(server, proxy, timeouts);
   if (!stream) return tl::unexpected(std::move(stream).error());
-  KVS_RETURN_IF_ERROR(stream->Write(HeadOf(server, bearer, request)));
+  KVS_RETURN_IF_ERROR(stream->Write(HeadOf(server, bearer, request, proxy)));
   return Reader(*stream, request).Run();
 }
 
@@ -197,8 +206,9 @@ std::string_view FetchResponse::Header(std::string_view name) const {
 }
 
 Result<FetchResponse> Fetch(const Url& server, const std::string& bearer,
-                            const FetchRequest& request, const StreamTimeouts& timeouts) {
-  auto response = Exchange(server, bearer, request, timeouts);
+                            const FetchRequest& request, const ProxyOptions& proxies,
+                            const StreamTimeouts& timeouts) {
+  auto response = Exchange(server, bearer, request, proxies, timeouts);
   if (response) return response;
   return tl::unexpected(response.error().WithContext(
       fmt::format("{} {}{}", request.method, server.ToString(),

@@ -40,8 +40,10 @@ struct FetchRequest {
 
 // `bearer` goes out as "Authorization: Bearer"; empty: no such header. Any status is a result;
 // redirects are not followed. kUnavailable when there was no complete response; the message names
-// method, server and path, but never the query, which may hold a signature.
+// method, server and path, but never the query, which may hold a signature. kConfigError for a
+// proxy that cannot be used.
 Result<FetchResponse> Fetch(const Url& server, const std::string& bearer,
-                            const FetchRequest& request, const StreamTimeouts& timeouts = {});
+                            const FetchRequest& request, const ProxyOptions& proxies = {},
+                            const StreamTimeouts& timeouts = {});
 
 }  // namespace kvs

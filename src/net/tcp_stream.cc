@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -18,6 +19,8 @@
 
 namespace kvs {
 namespace {
+
+constexpr size_t kProxyHeadBytesMax = 16u << 10;
 
 struct FreeAddresses {
   void operator()(addrinfo* list) const { freeaddrinfo(list); }
@@ -71,6 +74,9 @@ struct TcpStream::Impl {
   }
 
   Result<void> ConnectSocket(const Url& url);
+  // Asks the proxy at the other end for a connection to `url`.
+  Result<void> OpenTunnel(const Url& url, const Proxy& proxy);
+  Result<std::string> ReadProxyHead();
   Result<void> StartTls(const std::string& host);
   tl::unexpected<Status> Failed(int result) const;
 };
@@ -105,6 +111,41 @@ Result<void> TcpStream::Impl::ConnectSocket(const Url& url) {
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &silent, sizeof(silent));
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   return {};
+}
+
+// Byte by byte: what follows the head belongs to TLS.
+Result<std::string> TcpStream::Impl::ReadProxyHead() {
+  std::string head;
+  while (head.size() < kProxyHeadBytesMax) {
+    char c = 0;
+    errno = 0;
+    const ssize_t count = recv(fd, &c, 1, 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return Failed(static_cast<int>(count));
+    head += c;
+    if (head.ends_with("\r\n\r\n")) return head;
+  }
+  return Unavailable("its answer is no HTTP");
+}
+
+Result<void> TcpStream::Impl::OpenTunnel(const Url& url, const Proxy& proxy) {
+  const bool v6 = url.host.find(':') != std::string::npos;
+  const std::string authority =
+      fmt::format("{}{}{}:{}", v6 ? "[" : "", url.host, v6 ? "]" : "", url.port);
+  const std::string request = fmt::format("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n{1}\r\n", authority,
+                                          ProxyAuthorization(proxy));
+  if (send(fd, request.data(), request.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(request.size())) {
+    return Unavailable("the connection broke");
+  }
+  const auto head = ReadProxyHead();
+  if (!head) return tl::unexpected(head.error());
+  const bool is_http = head->size() >= 12 && head->substr(0, 7) == "HTTP/1.";
+  const std::string status = is_http ? head->substr(9, 3) : "";
+  if (!status.empty() && status[0] == '2') return {};
+  if (status == "407") return Unavailable("it wants USER:PASSWORD@ in front of its address (407)");
+  return Unavailable(is_http ? fmt::format("it refused the connection ({})", status)
+                             : "its answer is no HTTP");
 }
 
 Result<void> TcpStream::Impl::StartTls(const std::string& host) {
@@ -151,12 +192,29 @@ TcpStream::TcpStream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 TcpStream::TcpStream(TcpStream&&) noexcept = default;
 TcpStream::~TcpStream() = default;
 
-Result<TcpStream> TcpStream::Connect(const Url& url, const StreamTimeouts& timeouts) {
+std::string ProxyAuthorization(const Proxy& proxy) {
+  const std::string& plain = proxy.credentials;
+  if (plain.empty()) return {};
+  std::string encoded(4 * ((plain.size() + 2) / 3) + 1, '\0');  // EVP_EncodeBlock adds a null
+  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(encoded.data()),
+                                   reinterpret_cast<const unsigned char*>(plain.data()),
+                                   static_cast<int>(plain.size()));
+  encoded.resize(static_cast<size_t>(size));
+  return "Proxy-Authorization: Basic " + encoded + "\r\n";
+}
+
+Result<TcpStream> TcpStream::Connect(const Url& url, const Proxy* proxy,
+                                     const StreamTimeouts& timeouts) {
   // A server that goes away while we write is an error to report, not a signal to die of.
   std::signal(SIGPIPE, SIG_IGN);
   auto impl = std::make_unique<Impl>();
   impl->timeouts = timeouts;
-  KVS_RETURN_IF_ERROR(impl->ConnectSocket(url));
+  auto connected = impl->ConnectSocket(proxy != nullptr ? proxy->server : url);
+  if (connected && proxy != nullptr && url.tls) connected = impl->OpenTunnel(url, *proxy);
+  if (!connected && proxy != nullptr) {
+    return tl::unexpected(connected.error().WithContext("the proxy " + proxy->server.ToString()));
+  }
+  KVS_RETURN_IF_ERROR(connected);
   if (url.tls) KVS_RETURN_IF_ERROR(impl->StartTls(url.host));
   return TcpStream(std::move(impl));
 }

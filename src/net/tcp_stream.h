@@ -3,12 +3,17 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "kvserve/status.h"
+#include "net/proxy.h"
 #include "net/url.h"
 
 namespace kvs {
+
+// "Proxy-Authorization: Basic ..." with its line end; empty without credentials.
+std::string ProxyAuthorization(const Proxy& proxy);
 
 struct StreamTimeouts {
   int connect_s = 10;
@@ -21,7 +26,10 @@ class TcpStream {
  public:
   // With TLS the server's certificate must verify for url.host (OpenSSL's default store;
   // SSL_CERT_FILE names another).
-  static Result<TcpStream> Connect(const Url& url, const StreamTimeouts& timeouts);
+  // With a `proxy` (else null) the connection is to it, and for https through it (CONNECT, RFC 9110
+  // section 9.3.6).
+  static Result<TcpStream> Connect(const Url& url, const Proxy* proxy,
+                                   const StreamTimeouts& timeouts);
   TcpStream(TcpStream&&) noexcept;
   TcpStream& operator=(TcpStream&&) = delete;
   ~TcpStream();

@@ -3,9 +3,11 @@ kvserve speak. Large files are redirected to a second server, which knows ranges
 when it is told to."""
 
 import hashlib
+import http.client
 import http.server
 import json
 import pathlib
+import socket
 import ssl
 import threading
 import urllib.parse
@@ -60,6 +62,75 @@ class Server:
     def close(self):
         self.http.shutdown()
         self.http.server_close()
+
+
+class StubProxy:
+    """An HTTP proxy on 127.0.0.1: passes requests on, opens tunnels, and wants `user:word`."""
+
+    def __init__(self):
+        self.seen = []  # what was asked for, and how
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def admitted(self):
+                proxy.seen.append((self.command, self.path))
+                if self.headers.get("Proxy-Authorization") == "Basic dXNlcjp3b3Jk":
+                    return True
+                self.send_error(407)
+                return False
+
+            def do_GET(self):
+                if not self.admitted():
+                    return
+                url = urllib.parse.urlsplit(self.path)
+                server = http.client.HTTPConnection(url.netloc)
+                kept = {k: v for k, v in self.headers.items() if not k.lower().startswith("proxy")}
+                server.request(self.command, urllib.parse.urlunsplit(("", "", *url[2:])), headers=kept)
+                answer = server.getresponse()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(answer.read())
+
+            do_HEAD = do_GET
+
+            def do_CONNECT(self):
+                if not self.admitted():
+                    return
+                host, port = self.path.split(":")
+                server = socket.create_connection((host, int(port)))
+                self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=pass_on, args=(server, self.connection), daemon=True)
+                back.start()
+                pass_on(self.connection, server)
+                back.join()
+                self.close_connection = True
+
+            def log_message(self, *_):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://user:word@127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def pass_on(source, target):
+    try:
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
 
 
 class StubHub:

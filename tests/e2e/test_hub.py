@@ -2,14 +2,16 @@
 
 import os
 import pathlib
+import pty
+import re
 import subprocess
 import sys
 import threading
 
 import pytest
 
-from daemon import MODEL_DIR, environment, run_kvserve
-from hub_stub import COMMIT, StubHub
+from daemon import BINARY, MODEL_DIR, environment, run_kvserve
+from hub_stub import COMMIT, StubHub, StubProxy
 
 REPO = "org/tiny"
 NAMES = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
@@ -119,12 +121,58 @@ def test_two_downloads_at_once(hub, files, tmp_path):
     assert len(fetched) == len(set(fetched)), "each was fetched once"
 
 
-def test_tls_and_token(hub, files, tmp_path):
-    certificate = tmp_path / "cert.pem", tmp_path / "key.pem"
+@pytest.fixture
+def certificate(tmp_path):
+    made = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
                     "-subj", "/CN=hub", "-addext", "subjectAltName=IP:127.0.0.1",
-                    "-out", certificate[0], "-keyout", certificate[1]],
+                    "-out", made[0], "-keyout", made[1]],
                    check=True, capture_output=True)
+    return made
+
+
+def test_a_proxy_between(hub, files, tmp_path, certificate):
+    with StubProxy() as proxy:
+        done = run_kvserve("plan", REPO, **variables(hub, tmp_path / "plain", HTTP_PROXY=proxy.url))
+        assert done.returncode == 0, done.stderr
+        assert proxy.seen and all(path.startswith("http://127.0.0.1:") for _, path in proxy.seen)
+        seen = len(proxy.seen)
+        done = run_kvserve("plan", REPO, **variables(
+            hub, tmp_path / "direct", http_proxy=proxy.url, NO_PROXY="localhost,127.0.0.0/8"))
+        assert done.returncode == 0, done.stderr
+        assert len(proxy.seen) == seen
+        with StubHub(files, token="hf_secret", certificate=certificate) as secure:
+            settings = variables(secure, tmp_path / "tls", SSL_CERT_FILE=str(certificate[0]),
+                                 HF_TOKEN="hf_secret", ALL_PROXY=proxy.url)
+            done = run_kvserve("plan", REPO, **settings)
+            assert done.returncode == 0, done.stderr
+            assert {method for method, _ in proxy.seen[seen:]} == {"CONNECT"}
+            wrong = settings | {"ALL_PROXY": proxy.url.replace("word", "other")}
+            done = run_kvserve("plan", REPO, "--revision", COMMIT, **wrong | {"HF_HOME": str(tmp_path)})
+            assert done.returncode == 69
+            assert "the proxy http://127.0.0.1" in done.stderr and "407" in done.stderr
+            assert "other" not in done.stderr and "hf_secret" not in done.stderr
+
+
+def test_a_bar_for_each_file_on_a_terminal(hub, tmp_path):
+    """Redrawn in place while files come, and standing at 100% when they are there."""
+    terminal, side = pty.openpty()
+    process = subprocess.Popen([str(BINARY), "plan", REPO], stdout=subprocess.DEVNULL, stderr=side,
+                               env=environment(**variables(hub, tmp_path)))
+    os.close(side)
+    text = b""
+    try:
+        while piece := os.read(terminal, 1 << 16):
+            text += piece
+    except OSError:  # the other side was closed
+        pass
+    os.close(terminal)
+    assert process.wait(60) == 0, text
+    for name in ("config.json", "tokenizer.json", REPO):
+        assert re.search(rf"\x1b\[K{re.escape(name)} +\[#{{32}}\] 100% of ", text.decode()), text
+
+
+def test_tls_and_token(files, tmp_path, certificate):
     with StubHub(files, token="hf_secret", certificate=certificate) as secure:
         settings = variables(secure, tmp_path, SSL_CERT_FILE=str(certificate[0]))
         refused = run_kvserve("plan", REPO, **settings)

@@ -95,6 +95,19 @@ TEST(HubEnvironment, EndpointAndOffline) {
   EXPECT_FALSE(HubOf({"HF_HOME=/h", "HF_HUB_OFFLINE=0", "TRANSFORMERS_OFFLINE=1"}).offline);
 }
 
+TEST(HubEnvironment, ProxiesInSmallLettersCountOverCapitals) {
+  EXPECT_EQ(HubOf({"HF_HOME=/h"}).proxy.for_https, "");
+  const auto both = HubOf({"HF_HOME=/h", "HTTPS_PROXY=http://a", "https_proxy=http://b",
+                           "HTTP_PROXY=http://c", "NO_PROXY=d"})
+                        .proxy;
+  EXPECT_EQ(both.for_https, "http://b");
+  EXPECT_EQ(both.for_http, "http://c");
+  EXPECT_EQ(both.not_for, "d");
+  const auto all = HubOf({"HF_HOME=/h", "ALL_PROXY=http://a", "http_proxy=http://b"}).proxy;
+  EXPECT_EQ(all.for_https, "http://a");
+  EXPECT_EQ(all.for_http, "http://b");
+}
+
 TEST(HubEnvironment, TheTokenIsTrimmedAndNeverShown) {
   const TempDir dir;
   const std::string home = "HF_HOME=" + dir.path().string();

@@ -146,7 +146,7 @@ TEST(Fetch, ASilentServerIsGivenUp) {
   });
   FetchRequest fetch;
   fetch.target = "/x";
-  const auto response = Fetch(*ParseUrl(server.url()), "", fetch, {.silent_s = 1});
+  const auto response = Fetch(*ParseUrl(server.url()), "", fetch, {}, {.silent_s = 1});
   done = true;
   ASSERT_FALSE(response);
   EXPECT_THAT(response.error().message(), HasSubstr("silent for 1 s"));
