@@ -50,6 +50,7 @@ void AnswerReader::Append(std::string_view text, AnswerParts& out) {
 void AnswerReader::Finish(AnswerParts& out) {
   while (Step(/*at_end=*/true, out)) {
   }
+  if (state_ == State::kJson && AddBrokenCall(pending_, out)) pending_.clear();
   out.content += pending_;
   pending_.clear();
 }
@@ -134,7 +135,7 @@ bool AnswerReader::StepCall(bool at_end, AnswerParts& out) {
   if (end == std::string::npos && !at_end && pending_.size() < kMaxCallBytes) return false;
   const std::string_view json = std::string_view(pending_).substr(0, end);
   const size_t taken = end == std::string::npos ? pending_.size() : end + kToolCallEnd.size();
-  if (!AddCall(json, out)) {
+  if (!AddCall(json, out) && !AddBrokenCall(json, out)) {
     out.content += kToolCall;
     out.content += std::string_view(pending_).substr(0, taken);
     state_ = State::kContent;
@@ -160,7 +161,7 @@ bool AnswerReader::StepJson(AnswerParts& out) {
     const size_t end = scanned_ + 1;
     const size_t begin = pending_.find('{');
     const std::string_view object = std::string_view(pending_).substr(begin, end - begin);
-    if (!AddCall(object, out)) {  // an answer in JSON, not a call
+    if (!AddCall(object, out) && !AddBrokenCall(object, out)) {  // an answer in JSON, not a call
       state_ = State::kContent;
       return true;
     }
@@ -204,6 +205,26 @@ bool AnswerReader::AddCall(std::string_view json, AnswerParts& out) {
     return true;
   }
   out.tool_calls.push_back({name->bytes(), jinja::ToJson(*arguments, {})});
+  return true;
+}
+
+bool AnswerReader::AddBrokenCall(std::string_view text, AnswerParts& out) {
+  if (reading_.begun.empty() || num_tool_calls_ > 0) return false;
+  const size_t brace = text.find('{');
+  const size_t colon = text.find(':', std::min(brace, text.size()));
+  const size_t quote = text.find('"', std::min(colon, text.size()));
+  if (quote == std::string_view::npos) return false;
+  size_t end = quote + 1;
+  while (end < text.size() && text[end] != '"') end += text[end] == '\\' ? 2 : 1;
+  if (end >= text.size()) return false;
+  const auto name =
+      jinja::ParseJsonValue(text.substr(quote, end + 1 - quote), jinja::Origin::kUser);
+  if (!name || !name->is_string()) return false;
+  const size_t arguments = text.find(':', end);
+  std::string_view rest = arguments == std::string_view::npos ? "" : text.substr(arguments + 1);
+  rest.remove_prefix(std::min(rest.find_first_not_of(kWhiteSpace), rest.size()));
+  ++num_tool_calls_;
+  out.tool_calls.push_back({name->bytes(), std::string(rest)});
   return true;
 }
 

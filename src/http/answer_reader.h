@@ -27,11 +27,15 @@ struct AnswerParts {
 
 class AnswerReader {
  public:
-  explicit AnswerReader(const AnswerReading& reading) : reading_(reading) {}
+  explicit AnswerReader(const AnswerReading& reading)
+      : reading_(reading),
+        state_(reading.begun.empty() ? State::kStart : State::kAnswer),
+        pending_(reading.begun) {}
 
   // Adds to `out` what `text` makes certain.
   void Append(std::string_view text, AnswerParts& out);
-  // After the last text: what was held back. A call that is not whole is content.
+  // After the last text: what was held back. A call that is not whole is content; one that the
+  // prompt began has the text of its arguments as it is.
   void Finish(AnswerParts& out);
 
   size_t num_tool_calls() const { return num_tool_calls_; }
@@ -62,9 +66,11 @@ class AnswerReader {
   // it is then taken too.
   bool TakeUntil(std::string_view mark, bool at_end, std::string& to);
   bool AddCall(std::string_view json, AnswerParts& out);
+  // A call that the prompt began and that is no JSON: false unless its function can be read.
+  bool AddBrokenCall(std::string_view text, AnswerParts& out);
 
   const AnswerReading reading_;
-  State state_ = State::kStart;
+  State state_;
   std::string pending_;  // not yet certain
   size_t scanned_ = 0;   // kJson: of pending_
   int braces_ = 0;       // kJson: open ones at scanned_

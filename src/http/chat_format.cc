@@ -107,7 +107,9 @@ std::string ChatFormat::CallId(uint32_t choice, size_t call) const {
 
 const char* ChatFormat::FinishReason(const ChoiceEnd& end, size_t num_tool_calls) const {
   const bool stopped = std::string_view(end.finish_reason) == "stop";
-  return num_tool_calls > 0 && stopped ? "tool_calls" : end.finish_reason;
+  // OpenAI says "stop" where the client has named the function.
+  const bool tells_calls = num_tool_calls > 0 && !reading_.names_function;
+  return tells_calls && stopped ? "tool_calls" : end.finish_reason;
 }
 
 void ChatFormat::AppendChunk(const ChoicePiece& piece, const Usage* usage, std::string& out) {

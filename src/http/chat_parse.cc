@@ -10,6 +10,7 @@
 #include "http/chat_messages.h"
 #include "http/chat_settings.h"
 #include "http/request_fields.h"
+#include "http/tool_choice.h"
 #include "template/json_value.h"
 
 namespace kvs {
@@ -19,7 +20,7 @@ using jinja::Origin;
 using jinja::Text;
 using jinja::Value;
 
-constexpr std::array<std::string_view, 21> kNotOffered = {"functions",
+constexpr std::array<std::string_view, 24> kNotOffered = {"functions",
                                                           "function_call",
                                                           "audio",
                                                           "prediction",
@@ -39,6 +40,9 @@ constexpr std::array<std::string_view, 21> kNotOffered = {"functions",
                                                           "logits_processors",
                                                           "mm_processor_kwargs",
                                                           "best_of",
+                                                          "return_token_ids",
+                                                          "return_tokens_as_token_ids",
+                                                          "truncate_prompt_tokens",
                                                           "echo"};
 
 constexpr std::array<std::string_view, 44> kKnown = {"model",
@@ -106,7 +110,8 @@ class ChatReader {
 
   JsonReader& reader() { return reader_; }
 
-  ApiResult<ChatPrompt> ReadPrompt() {
+  // The conversation and its options, as the template takes them.
+  ApiResult<ChatInputs> ReadInputs() {
     if (chat_.chat_template == nullptr)
       return tl::unexpected(InvalidRequest(chat_.why_no_template));
     ChatInputs inputs;
@@ -123,11 +128,18 @@ class ChatReader {
     }
     ReadOptions(inputs);
     if (reader_.error()) return tl::unexpected(*reader_.error());
-    return Encode(chat_.chat_template->Render(inputs));
+    return inputs;
   }
 
+  ApiResult<ToolChoice> ReadChoice(const ChatInputs& inputs);
+  Text BeginningOf(const ToolChoice& choice) const {
+    if (!choice.forced) return Text();
+    return BeginningOfCall(*chat_.options.tool_call_parser, choice.function);
+  }
+  // `beginning` of the answer stands behind the prompt.
+  ApiResult<ChatPrompt> Render(const ChatInputs& inputs, const Text& beginning);
   // Which of the model's habits to look for in its answer.
-  AnswerReading ReadReading(const ChatPrompt& prompt);
+  AnswerReading ReadReading(const ChatPrompt& prompt, const ToolChoice& choice);
 
  private:
   Value Field(std::string_view name) const {
@@ -185,32 +197,7 @@ class ChatReader {
     inputs.variables.emplace_back("reasoning_effort", Value::String(effort, Origin::kUser));
   }
 
-  ApiResult<ChatPrompt> Encode(const Result<Text>& rendered) {
-    if (!rendered) {
-      ApiError error = FromStatus(rendered.error());
-      if (error.param.empty()) error.param = "messages";
-      return tl::unexpected(std::move(error));
-    }
-    std::vector<ByteRange> literal;
-    for (const jinja::ByteSpan& span : rendered->user_spans()) {
-      literal.push_back({span.begin, span.end});
-    }
-    EncodeOptions options;
-    options.add_special_tokens = false;  // the template has written them
-    options.literal = literal;
-    reader_.Bool("add_special_tokens", options.add_special_tokens);
-    if (reader_.error()) return tl::unexpected(*reader_.error());
-    auto tokens = context_.tokenizer.Encode(rendered->bytes(), options);
-    if (!tokens) return tl::unexpected(InvalidRequest(tokens.error().message(), "messages"));
-    if (tokens->empty()) {
-      return tl::unexpected(
-          InvalidRequest("the chat template makes an empty text of 'messages'", "messages"));
-    }
-    return ChatPrompt{rendered->bytes(), *std::move(tokens)};
-  }
-
-  // Whether tool calls are looked for.
-  bool ReadToolChoice();
+  ApiResult<std::vector<TokenId>> Encode(const Text& text);
 
   JsonReader reader_;
   const ParseContext& context_;
@@ -218,43 +205,73 @@ class ChatReader {
   Value body_;
 };
 
-bool ChatReader::ReadToolChoice() {
-  const Value tools = Field("tools");
-  const bool has_tools = tools.is_list() && !tools.list().items.empty();
-  const Json* choice = reader_.Find("tool_choice");
-  if (choice != nullptr && *choice == "none") return false;
-  if (choice != nullptr && *choice != "auto") {
-    reader_.Refuse("tool_choice", "must be 'none' or 'auto': no other is supported by this server");
-    return false;
+ApiResult<ChatPrompt> ChatReader::Render(const ChatInputs& inputs, const Text& beginning) {
+  auto rendered = chat_.chat_template->Render(inputs);
+  if (!rendered) {
+    ApiError error = FromStatus(rendered.error());
+    if (error.param.empty()) error.param = "messages";
+    return tl::unexpected(std::move(error));
   }
-  if (!has_tools) {
-    if (choice != nullptr) reader_.Refuse("tool_choice", "needs 'tools'");
-    return false;
-  }
-  if (chat_.options.enable_auto_tool_choice && chat_.options.tool_call_parser) return true;
-  reader_.Refuse(InvalidRequest(
-      "'tool_choice' is 'auto', which this server does not do: it was started without "
-      "--enable-auto-tool-choice and --tool-call-parser; 'none' is allowed",
-      "tool_choice"));
-  return false;
+  ChatPrompt prompt{rendered->bytes(), {}};
+  rendered->Append(beginning);
+  auto tokens = Encode(*rendered);
+  if (!tokens) return tl::unexpected(tokens.error());
+  prompt.tokens = *std::move(tokens);
+  return prompt;
 }
 
-AnswerReading ChatReader::ReadReading(const ChatPrompt& prompt) {
+ApiResult<std::vector<TokenId>> ChatReader::Encode(const Text& text) {
+  std::vector<ByteRange> literal;
+  for (const jinja::ByteSpan& span : text.user_spans()) literal.push_back({span.begin, span.end});
+  EncodeOptions options;
+  options.add_special_tokens = false;  // the template has written them
+  options.literal = literal;
+  reader_.Bool("add_special_tokens", options.add_special_tokens);
+  if (reader_.error()) return tl::unexpected(*reader_.error());
+  auto tokens = context_.tokenizer.Encode(text.bytes(), options);
+  if (!tokens) return tl::unexpected(InvalidRequest(tokens.error().message(), "messages"));
+  if (tokens->empty()) {
+    return tl::unexpected(
+        InvalidRequest("the chat template makes an empty text of 'messages'", "messages"));
+  }
+  return *std::move(tokens);
+}
+
+ApiResult<ToolChoice> ChatReader::ReadChoice(const ChatInputs& inputs) {
+  auto choice = ReadToolChoice(Field("tool_choice"), inputs.tools, chat_.options);
+  if (choice && choice->forced &&
+      (inputs.continue_final_message || !inputs.add_generation_prompt)) {
+    return tl::unexpected(InvalidRequest(
+        "'tool_choice' asks for a call, which needs a turn of its own: it is not allowed with "
+        "'continue_final_message' or 'add_generation_prompt': false",
+        "tool_choice"));
+  }
+  return choice;
+}
+
+AnswerReading ChatReader::ReadReading(const ChatPrompt& prompt, const ToolChoice& choice) {
   AnswerReading reading;
-  if (ReadToolChoice()) reading.tool_calls = chat_.options.tool_call_parser;
+  if (choice.reads_calls) reading.tool_calls = chat_.options.tool_call_parser;
   bool parallel = true;
   reader_.Bool("parallel_tool_calls", parallel);
-  reading.one_tool_call = !parallel;
+  reading.one_tool_call = !parallel || !choice.function.empty();
   reading.reasoning = chat_.options.reasoning_parser;
-  if (!reading.reasoning) return reading;
   const size_t end = prompt.text.find_last_not_of(" \n\t\r") + 1;
   const std::string_view written = std::string_view(prompt.text).substr(0, end);
-  const auto ends_with = [&](std::string_view tail) {
-    return written.size() >= tail.size() && written.substr(written.size() - tail.size()) == tail;
-  };
+  if (choice.forced) {
+    reading.begun = BeginningOfCall(*reading.tool_calls, choice.function).bytes();
+    reading.names_function = choice.named;
+    if (written.ends_with("<think>")) {
+      reader_.Refuse(
+          "tool_choice",
+          "asks for a call, but the chat template begins the answer with reasoning: turn that off "
+          "(chat_template_kwargs), or leave the choice to the model ('auto')");
+    }
+  }
+  if (!reading.reasoning) return reading;
   reading.starts_in_reasoning =
-      ends_with("<think>") ||
-      (*reading.reasoning == ReasoningParser::kDeepseekR1 && !ends_with("</think>"));
+      written.ends_with("<think>") ||
+      (*reading.reasoning == ReasoningParser::kDeepseekR1 && !written.ends_with("</think>"));
   return reading;
 }
 
@@ -315,9 +332,13 @@ ApiResult<ChatCall> ParseChat(std::string_view body, const ParseContext& context
   sampling.min_tokens = static_cast<uint32_t>(min_tokens);
   call.text.min_tokens = sampling.min_tokens;
   if (reader.error()) return tl::unexpected(*reader.error());
-  auto prompt = chat.ReadPrompt();
+  const auto inputs = chat.ReadInputs();
+  if (!inputs) return tl::unexpected(inputs.error());
+  const auto choice = chat.ReadChoice(*inputs);
+  if (!choice) return tl::unexpected(choice.error());
+  auto prompt = chat.Render(*inputs, chat.BeginningOf(*choice));
   if (!prompt) return tl::unexpected(prompt.error());
-  result.reading = chat.ReadReading(*prompt);
+  result.reading = chat.ReadReading(*prompt, *choice);
   if (reader.error()) return tl::unexpected(*reader.error());
   // The marks of tool calls are special tokens in some models, and are then not shown.
   if (result.reading.tool_calls == ToolCallParser::kHermes &&
@@ -340,7 +361,9 @@ ApiResult<TokenizeCall> ParseTokenizeChat(std::string_view body, const ParseCont
   TokenizeCall call;
   ReadModel(chat.reader(), context, model);
   chat.reader().Bool("return_token_strs", call.return_token_strs);
-  auto prompt = chat.ReadPrompt();
+  const auto inputs = chat.ReadInputs();
+  if (!inputs) return tl::unexpected(inputs.error());
+  auto prompt = chat.Render(*inputs, Text());
   if (!prompt) return tl::unexpected(prompt.error());
   call.tokens = std::move(prompt->tokens);
   return call;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "http/openai_parse.h"
@@ -12,11 +13,13 @@ namespace kvs {
 
 // What is looked for in the answer's text.
 struct AnswerReading {
-  std::optional<ToolCallParser> tool_calls;  // absent: none are
-  std::optional<ReasoningParser> reasoning;
+  std::optional<ToolCallParser> tool_calls = {};  // absent: none are
+  std::optional<ReasoningParser> reasoning = {};
   bool starts_in_reasoning =
-      false;                   // the prompt has opened it, or the model never writes its start
-  bool one_tool_call = false;  // parallel_tool_calls is false
+      false;                    // the prompt has opened it, or the model never writes its start
+  bool one_tool_call = false;   // parallel_tool_calls is false, or a function was named
+  std::string begun = {};       // the beginning of a call, which the prompt ends with; mostly empty
+  bool names_function = false;  // then: the client has named the function
 };
 
 // POST /v1/chat/completions.

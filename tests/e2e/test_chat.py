@@ -216,6 +216,39 @@ def test_tool_call_round_trip(start, tmp_path, parser):
         assert untold.choices[0].message.content == CALLS[parser]
 
 
+NAMED = {"type": "function", "function": {"name": "get_weather"}}
+OTHER = {"type": "function", "function": {"name": "other", "parameters": {"type": "object"}}}
+# Where the beginning that the prompt ends with breaks off, and what the model makes of it.
+FORCED = [
+    ("hermes", NAMED, '"arguments":', ' {"city": "Rome"}}\n</tool_call>'),
+    ("hermes", "required", '{"name": "', 'get_weather", "arguments": {"city": "Rome"}}\n</tool_call>'),
+    ("llama3_json", NAMED, '"parameters":', ' {"city": "Rome"}}'),
+    ("llama3_json", "required", '{"name": "', 'get_weather", "parameters": {"city": "Rome"}}'),
+]
+
+
+@pytest.mark.parametrize(("parser", "choice", "mark", "said"), FORCED)
+def test_a_call_that_is_asked_for(start, tmp_path, parser, choice, mark, said):
+    parrot.make(tmp_path, {mark: said}, TEMPLATE)
+    with start(str(tmp_path), "--served-model-name", "default", "--tool-call-parser", parser) as server:
+        client = server.openai()
+        fields = {"tools": [WEATHER, OTHER], "tool_choice": choice}
+        answer = create(client, **{**fields, "max_completion_tokens": 64}).choices[0]
+        (call,) = answer.message.tool_calls
+        assert call.function.name == "get_weather"
+        assert json.loads(call.function.arguments) == {"city": "Rome"}
+        assert answer.message.content is None
+        assert answer.finish_reason == ("stop" if choice == NAMED else "tool_calls")
+        deltas = []
+        for chunk in create(client, stream=True, **{**fields, "max_completion_tokens": 64}):
+            deltas += chunk.choices[0].delta.tool_calls or []
+        assert [d.function.arguments for d in deltas] == [call.function.arguments]
+        if choice == NAMED:
+            cut = create(client, **{**fields, "max_completion_tokens": 2}).choices[0]
+            assert cut.finish_reason == "length"
+            assert cut.message.tool_calls[0].function.arguments == '{"city": "R'
+
+
 def test_reasoning_is_split_off(start, tmp_path):
     said = "<think>\nRome is big.\n</think>\n\nIt is Rome."
     parrot.make(tmp_path, {"<|answer|>": said}, TEMPLATE)

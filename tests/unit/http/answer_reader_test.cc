@@ -75,6 +75,32 @@ TEST(AnswerReader, LlamaCalls) {
   EXPECT_EQ(Read(Llama(), "{\"name\": \"f\", \"param"), "{\"name\": \"f\", \"param");
 }
 
+TEST(AnswerReader, CallsThatThePromptBegan) {
+  AnswerReading reading = Hermes();
+  reading.begun = "<tool_call>\n{\"name\": \"f\", \"arguments\":";
+  EXPECT_EQ(Read(reading, " {\"a\": 1}}\n</tool_call>"), "[f{\"a\": 1}]");
+  EXPECT_EQ(Read(reading,
+                 " {\"a\": 1}}\n</tool_call>\n<tool_call>{\"name\": \"g\", "
+                 "\"arguments\": {}}</tool_call>"),
+            "[f{\"a\": 1}][g{}]");
+  // Cut off, and no JSON: the text that there is.
+  EXPECT_EQ(Read(reading, " {\"a\": \"b"), "[f{\"a\": \"b]");
+  EXPECT_EQ(Read(reading, " nothing</tool_call> more"), "more[fnothing]");
+  reading.begun = "<tool_call>\n{\"name\": \"";
+  EXPECT_EQ(Read(reading, "f\", \"arguments\": {}}</tool_call>"), "[f{}]");
+  EXPECT_EQ(Read(reading, "f\\\"x\", \"argum"), "[f\"x]");
+  EXPECT_EQ(Read(reading, "f and g"), "<tool_call>\n{\"name\": \"f and g");
+
+  AnswerReading llama = Llama();
+  llama.begun = "{\"name\": \"f\", \"parameters\":";
+  EXPECT_EQ(Read(llama, " {\"a\": {}}}"), "[f{\"a\": {}}]");
+  EXPECT_EQ(Read(llama, " {\"a\": {"), "[f{\"a\": {]");
+  EXPECT_EQ(Read(llama, " [1]}"), "[f[1]}]");
+  llama.reasoning = ReasoningParser::kDeepseekR1;
+  llama.starts_in_reasoning = true;
+  EXPECT_EQ(Read(llama, " {}}"), "[f{}]");
+}
+
 TEST(AnswerReader, OneCallWhereParallelOnesAreNotWanted) {
   AnswerReading reading = Hermes();
   reading.one_tool_call = true;

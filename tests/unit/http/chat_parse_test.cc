@@ -104,8 +104,54 @@ TEST_F(ChatParse, ToolChoice) {
   EXPECT_FALSE(call.completion.text.skip_special_tokens);
   EXPECT_FALSE(Good("").reading.tool_calls);
   EXPECT_TRUE(Good(std::string(kTools) + R"(,"parallel_tool_calls":false)").reading.one_tool_call);
-  EXPECT_NE(ErrorOf(std::string(kTools) + R"(,"tool_choice":"required")").find("'none' or 'auto'"),
+}
+
+constexpr char kTwoTools[] = R"(,"tools":[{"type":"function","function":{"name":"f"}},)"
+                             R"({"type":"function","function":{"name":"g"}}])";
+constexpr char kCallF[] = R"(,"tool_choice":{"type":"function","function":{"name":"f"}})";
+constexpr char kRequired[] = R"(,"tool_choice":"required")";
+
+std::string EndOf(const std::string& text, size_t size) {
+  return text.substr(text.size() - std::min(size, text.size()));
+}
+
+TEST_F(ChatParse, ACallThatIsAskedForIsBegunInThePrompt) {
+  chat_.options.tool_call_parser = ToolCallParser::kHermes;
+  const std::string named = R"(<assistant><tool_call>
+{"name": "f", "arguments":)";
+  EXPECT_EQ(EndOf(PromptOf(std::string(kTwoTools) + kCallF), named.size()), named);
+  EXPECT_EQ(EndOf(PromptOf(std::string(kTools) + kRequired), named.size()), named);
+  const std::string any = "<assistant><tool_call>\n{\"name\": \"";
+  EXPECT_EQ(EndOf(PromptOf(std::string(kTwoTools) + kRequired), any.size()), any);
+  const AnswerReading of_named = Good(std::string(kTwoTools) + kCallF).reading;
+  EXPECT_EQ("<assistant>" + of_named.begun, named);
+  EXPECT_TRUE(of_named.names_function && of_named.one_tool_call);
+  const AnswerReading of_any = Good(std::string(kTwoTools) + kRequired).reading;
+  EXPECT_FALSE(of_any.names_function || of_any.one_tool_call);
+  chat_.options.tool_call_parser = ToolCallParser::kLlama3Json;
+  const std::string llama = R"(<assistant>{"name": "f", "parameters":)";
+  EXPECT_EQ(EndOf(PromptOf(std::string(kTools) + kRequired), llama.size()), llama);
+}
+
+TEST_F(ChatParse, ACallThatCannotBeForcedIsRefused) {
+  EXPECT_NE(ErrorOf(std::string(kTools) + kRequired).find("without --tool-call-parser"),
             std::string::npos);
+  chat_.options.tool_call_parser = ToolCallParser::kHermes;
+  const auto says = [&](const std::string& fields, const std::string& what) {
+    const std::string error = ErrorOf(fields);
+    EXPECT_EQ(error.substr(0, 13), "tool_choice: ") << error;
+    EXPECT_NE(error.find(what), std::string::npos) << error;
+  };
+  says(kRequired, "needs 'tools'");
+  says(R"(,"tool_choice":"auto")", "needs 'tools'");
+  says(R"(,"tools":[{"type":"function","function":{"name":"g"}}])" + std::string(kCallF),
+       "names 'f', which is not one of 'tools'");
+  says(std::string(kTools) + R"(,"tool_choice":{"type":"allowed_tools"})", "no other is supported");
+  says(std::string(kTools) + R"(,"tool_choice":"any")", "no other is supported");
+  says(std::string(kTools) + R"(,"continue_final_message":true)" + kRequired, "a turn of its own");
+  says(std::string(kTools) + R"(,"add_generation_prompt":false)" + kRequired, "a turn of its own");
+  says(std::string(kTools) + R"(,"chat_template_kwargs":{"enable_thinking":true})" + kRequired,
+       "begins the answer with reasoning");
 }
 
 TEST_F(ChatParse, TemplateVariablesAreThoseItReadsAndScalar) {

@@ -25,7 +25,7 @@ class ReadPromptsTest : public ::testing::Test {
   }
 
   FakeTokenizer tokenizer_{/*adds_bos=*/false};
-  EngineInfo info_{.vocab_size = 258};
+  EngineInfo info_{.vocab_size = 258, .generation = {}};
   std::vector<std::string> names_ = {"tiny"};
   std::string refusal_;
 };
@@ -57,7 +57,8 @@ TEST_F(ReadPromptsTest, TruncationKeepsTheLastTokens) {
 }
 
 TEST(CheckedMaxTokens, TheSmallerOfContextAndPoolBounds) {
-  const EngineInfo info{.max_model_len = 100, .vocab_size = 1, .kv_pool_tokens = 50};
+  const EngineInfo info{
+      .max_model_len = 100, .vocab_size = 1, .kv_pool_tokens = 50, .generation = {}};
   EXPECT_EQ(CheckedMaxTokens(info, 40, 10), 10u);
   EXPECT_FALSE(CheckedMaxTokens(info, 40, 11));
   EXPECT_EQ(CheckedMaxTokens(info, 40, std::nullopt), 10u);
