@@ -46,17 +46,18 @@ Scheduler::Impl::Impl(const SchedulerConfig& scheduler_config)
   UpdateStats();
 }
 
-Scheduler::Scheduler(const SchedulerConfig& config) : impl_(std::make_unique<Impl>(config)) {}
+Scheduler::Scheduler(const SchedulerConfig& config)
+    : limits_(config.limits),
+      num_pool_tokens_(uint64_t{config.num_blocks} * config.limits.block_size),
+      impl_(std::make_unique<Impl>(config)) {}
 
 Scheduler::~Scheduler() { KVS_CHECK(idle()); }
 
 bool Scheduler::CanEverFit(uint32_t num_prompt_tokens, uint32_t max_tokens) const {
-  const SchedulerConfig& config = impl_->config;
   // A prompt that fills max_model_len leaves no position for a first output token.
   const uint64_t num_needed = uint64_t{num_prompt_tokens} + std::min(max_tokens, 1u);
-  if (num_prompt_tokens == 0 || num_needed > config.limits.max_model_len) return false;
-  return MaxNumTokens(config.limits, num_prompt_tokens, max_tokens) <=
-         uint64_t{config.num_blocks} * config.limits.block_size;
+  if (num_prompt_tokens == 0 || num_needed > limits_.max_model_len) return false;
+  return MaxNumTokens(limits_, num_prompt_tokens, max_tokens) <= num_pool_tokens_;
 }
 
 void Scheduler::Add(std::unique_ptr<Sequence> sequence) {
@@ -108,6 +109,37 @@ bool Scheduler::ResetPrefixCache() {
   return is_reset;
 }
 
+void Scheduler::Restart(uint32_t num_blocks, uint64_t kv_identity) {
+  Impl& old = *impl_;
+  KVS_CHECK(!old.plan_is_open);
+  KVS_CHECK_OP(num_blocks, >=, old.config.num_blocks);
+  while (!old.running.empty()) old.PreemptLast();
+  SchedulerConfig config = old.config;
+  config.num_blocks = num_blocks;
+  config.kv_identity = kv_identity;
+  auto fresh = std::make_unique<Impl>(config);
+  fresh->TakeOver(old);
+  impl_ = std::move(fresh);
+}
+
+void Scheduler::Impl::TakeOver(Impl& old) {
+  while (!old.waiting.empty()) {
+    std::unique_ptr<Sequence> sequence = old.waiting.TakeAt(0);
+    SequenceState& state = sequence->scheduler_state;
+    state.is_held_back = false;
+    if (caching()) {  // under the new root
+      state.chain = blocks.MakeChain(sequence->request.cache_scope);
+      state.chain.Reserve(static_cast<uint32_t>(sequence->token_ids.capacity()) / block_size());
+    }
+    waiting.Insert(std::move(sequence));
+  }
+  retired = std::move(old.retired);
+  stats = old.stats;
+  num_evicted_before = old.stats.num_evicted_blocks;
+  num_collisions_before = old.stats.num_hash_collisions;
+  UpdateStats();
+}
+
 void Scheduler::ForEachSequence(const std::function<void(Sequence&)>& visit) {
   std::vector<Sequence*>& sequences = impl_->visit_scratch;
   sequences.clear();
@@ -124,8 +156,8 @@ void Scheduler::Impl::UpdateStats() {
   stats.num_blocks_total = pool.num_blocks();
   stats.num_blocks_held = pool.num_held();
   stats.num_blocks_cached_free = pool.num_cached_free();
-  stats.num_evicted_blocks = pool.num_evicted();
-  stats.num_hash_collisions = pool.num_collisions();
+  stats.num_evicted_blocks = num_evicted_before + pool.num_evicted();
+  stats.num_hash_collisions = num_collisions_before + pool.num_collisions();
 }
 
 }  // namespace kvs

@@ -79,7 +79,8 @@ class Scheduler {
   ~Scheduler();  // every sequence must be gone
 
   // False when the request could never run here, for admission: no prompt, or prompt plus
-  // max_tokens (cut at max_model_len) beyond the pool. Thread-safe: reads constants only.
+  // max_tokens (cut at max_model_len) beyond the pool as it was at first. Thread-safe: reads
+  // constants only.
   bool CanEverFit(uint32_t num_prompt_tokens, uint32_t max_tokens) const;
 
   // Makes a waiting sequence: moves request.prompt into token_ids and reserves its memory.
@@ -109,6 +110,10 @@ class Scheduler {
   const SchedulerStats& stats() const;
   // Forgets cached blocks; false, changing nothing, when a block is held.
   bool ResetPrefixCache();
+  // The cache became another one, in which nothing is stored: every sequence waits again, in its
+  // order, and is computed from its first token when its turn comes. REQUIRES: not between Plan and
+  // Commit; no fewer blocks than before, for CanEverFit has let in what fitted.
+  void Restart(uint32_t num_blocks, uint64_t kv_identity);
   // Aborts when an invariant of docs/ARCHITECTURE.md does not hold. Cheap enough for idle rounds.
   void CheckIntegrity() const;
   // Every live sequence, waiting and running, for the cancel sweep: `visit` may Cancel its own.
@@ -116,6 +121,8 @@ class Scheduler {
 
  private:
   struct Impl;
+  const StepLimits limits_;
+  const uint64_t num_pool_tokens_;  // of the first pool; Restart makes it no smaller
   std::unique_ptr<Impl> impl_;
 };
 

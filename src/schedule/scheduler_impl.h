@@ -58,6 +58,8 @@ struct Scheduler::Impl {
   void DropPending(Sequence& sequence) const;
   void Retire(Sequence& sequence);
   void StopRunning(Sequence& sequence);
+  // Everything but the cache of a scheduler in which nothing runs.
+  void TakeOver(Impl& old);
   void UpdateStats();
 
   // scheduler_integrity.cc.
@@ -86,6 +88,8 @@ struct Scheduler::Impl {
   std::vector<SequenceUpdate> updates;
   std::vector<Sequence*> visit_scratch;
   SchedulerStats stats;
+  uint64_t num_evicted_before = 0;  // by pools that were replaced
+  uint64_t num_collisions_before = 0;
 };
 
 }  // namespace kvs

@@ -181,5 +181,64 @@ TEST(SchedulerDeathTest, EverySequenceMustBeGoneAtTheEnd) {
       "check failed");
 }
 
+// Everything the pool held is gone; the fake model's cells show any block that is still read.
+TEST(Scheduler, ARestartComputesAgainWhatRanAndKeepsOrderAndCounts) {
+  SchedulerConfig config = TestConfig(12);
+  config.limits.max_num_seqs = 2;
+  SchedulerHarness harness(config);
+  harness.Add(TestPrompt(9), 2);
+  harness.RunToEnd();
+  harness.Add(TestPrompt(9), 2);  // a hit: 8 tokens of the first
+  harness.Add(TestPrompt(9, 100), 12);
+  harness.Add(TestPrompt(9, 200), 12);  // waits for a seat
+  ASSERT_TRUE(harness.Step());
+  ASSERT_TRUE(harness.Step());
+  ASSERT_TRUE(harness.Step());
+  const SchedulerStats before = harness.stats();
+  ASSERT_EQ(before.prefix_hit_tokens, 8u);
+  ASSERT_EQ(before.num_running, 2u);
+
+  harness.scheduler().Restart(12, 77);
+  EXPECT_EQ(harness.stats().num_running, 0u);
+  EXPECT_EQ(harness.stats().num_waiting, before.num_running + before.num_waiting);
+  EXPECT_EQ(harness.stats().num_blocks_held, 0u);
+  EXPECT_EQ(harness.stats().num_blocks_cached_free, 0u) << "no prefix outlives it";
+  EXPECT_EQ(harness.stats().num_preemptions, before.num_preemptions + before.num_running);
+  EXPECT_EQ(harness.stats().prefix_hit_tokens, before.prefix_hit_tokens);
+  harness.scheduler().CheckIntegrity();
+  harness.RunToEnd();
+  harness.ExpectOutputsAsAlone();
+  EXPECT_EQ(harness.outcome(3).num_preemptions, 1u);
+  EXPECT_EQ(harness.outcome(4).num_preemptions, 0u);
+}
+
+TEST(Scheduler, ARestartGivesMoreBlocksButAdmitsWhatFittedBefore) {
+  SchedulerConfig config = TestConfig(4);  // 16 tokens
+  SchedulerHarness harness(config);
+  EXPECT_FALSE(harness.scheduler().CanEverFit(20, 1));
+  harness.scheduler().Restart(8, 0);
+  EXPECT_EQ(harness.stats().num_blocks_total, 8u);
+  EXPECT_FALSE(harness.scheduler().CanEverFit(20, 1));
+  EXPECT_TRUE(harness.scheduler().CanEverFit(15, 1));
+}
+
+TEST(Scheduler, CountsOfEvictedBlocksGoOnAfterARestart) {
+  SchedulerConfig config = TestConfig(4);
+  SchedulerHarness harness(config);
+  for (uint32_t i = 0; i < 4; ++i) {
+    harness.Add(TestPrompt(13, 50 * i), 1);
+    harness.RunToEnd();
+  }
+  const uint64_t before = harness.stats().num_evicted_blocks;
+  ASSERT_GT(before, 0u);
+  harness.scheduler().Restart(4, 1);
+  EXPECT_EQ(harness.stats().num_evicted_blocks, before);
+  harness.Add(TestPrompt(13), 1);
+  harness.RunToEnd();
+  harness.Add(TestPrompt(13, 500), 1);
+  harness.RunToEnd();
+  EXPECT_GT(harness.stats().num_evicted_blocks, before);
+}
+
 }  // namespace
 }  // namespace kvs
