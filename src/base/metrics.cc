@@ -17,6 +17,7 @@ struct MetricsRegistry::Impl {
   std::deque<Counter> counters;
   std::deque<Gauge> gauges;
   std::deque<Histogram> histograms;
+  std::map<std::string, prometheus::Gauge*> infos;
 
   MetricLabels WithOwn(MetricLabels extra) const {
     extra.insert(labels.begin(), labels.end());
@@ -58,6 +59,16 @@ Histogram& MetricsRegistry::AddHistogram(const std::string& name, const std::str
   auto& metric = family.Add(impl_->WithOwn(std::move(labels)),
                             prometheus::Histogram::BucketBoundaries(bounds.begin(), bounds.end()));
   return impl_->histograms.emplace_back(Histogram(&metric));
+}
+
+void MetricsRegistry::SetInfo(const std::string& name, const std::string& help,
+                              MetricLabels labels) {
+  auto& family = prometheus::BuildGauge().Name(name).Help(help).Register(impl_->registry);
+  prometheus::Gauge& gauge = family.Add(impl_->WithOwn(std::move(labels)));
+  gauge.Set(1);
+  prometheus::Gauge*& shown = impl_->infos[name];
+  if (shown != nullptr && shown != &gauge) family.Remove(shown);
+  shown = &gauge;
 }
 
 std::string MetricsRegistry::Serialize() const {

@@ -59,6 +59,10 @@ class MetricsRegistry {
   Histogram& AddHistogram(const std::string& name, const std::string& help,
                           const std::vector<double>& bounds, MetricLabels labels = {});
 
+  // A gauge that is always 1 and whose labels say something: a later call of the same name takes
+  // the place of an earlier one. From one thread at a time.
+  void SetInfo(const std::string& name, const std::string& help, MetricLabels labels);
+
   // The exposition text, format 0.0.4.
   std::string Serialize() const;
 

@@ -46,6 +46,17 @@ TEST(Metrics, OneNameWithSeveralLabelSetsIsOneFamily) {
   EXPECT_THAT(text, HasSubstr("n_total{reason=\"b\"} 2\n"));
 }
 
+TEST(Metrics, AnInfoTakesThePlaceOfTheOneBefore) {
+  MetricsRegistry registry;
+  registry.SetInfo("color_info", "Which.", {{"color", "red"}});
+  EXPECT_NE(registry.Serialize().find("color_info{color=\"red\"} 1"), std::string::npos);
+  registry.SetInfo("color_info", "Which.", {{"color", "red"}});
+  EXPECT_NE(registry.Serialize().find("color_info{color=\"red\"} 1"), std::string::npos);
+  registry.SetInfo("color_info", "Which.", {{"color", "blue"}});
+  EXPECT_EQ(registry.Serialize().find("red"), std::string::npos);
+  EXPECT_NE(registry.Serialize().find("color_info{color=\"blue\"} 1"), std::string::npos);
+}
+
 TEST(Metrics, LabelValuesAreEscaped) {
   MetricsRegistry registry(MetricLabels{{"model_name", "a\"b\\c\nd"}});
   registry.AddGauge("g", "G.").Set(1);
