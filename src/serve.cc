@@ -5,7 +5,9 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <string>
@@ -28,6 +30,7 @@
 #include "kvserve/backend.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "model/request_calibration.h"
 #include "shutdown_signals.h"
 #include "tokenize/tokenizer.h"
 
@@ -76,6 +79,8 @@ Result<std::unique_ptr<Model>> LoadModel(const ResolvedOptions& options, const M
   load.kv_dtype = options.kv_dtype;
   load.num_blocks = options.num_blocks;
   load.calculate_kv_scales = options.calculate_kv_scales;
+  load.kv_scales_per_head = options.kv_scales_per_head;
+  load.kv_scales_later = options.calibrate_on_requests > 0;
   load.require_kv_scales = options.require_kv_scales;
   load.kv_scale_file = options.kv_scale_file;
   load.kv_bf16_layers = options.kv_bf16_layers;
@@ -84,22 +89,69 @@ Result<std::unique_ptr<Model>> LoadModel(const ResolvedOptions& options, const M
   return Model::Load(config, load, backend);
 }
 
+// What the cache is, for HTTP threads: it changes when --calibrate-on-requests has seen enough.
+class CacheInfo {
+ public:
+  explicit CacheInfo(const KvCache& cache) { Set(cache); }
+
+  void Set(const KvCache& cache) {
+    const std::lock_guard lock(mutex_);
+    facts_ = {cache.layout(), cache.num_blocks(), cache.Identity(),
+              std::string(ToString(cache.scales().source))};
+  }
+  KvCacheFacts facts() const {
+    const std::lock_guard lock(mutex_);
+    return facts_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  KvCacheFacts facts_{};  // guarded by mutex_
+};
+
+// Null unless asked for.
+Result<std::unique_ptr<RequestCalibration>> BeginCalibration(const ResolvedOptions& options,
+                                                             const ModelConfig& config,
+                                                             Model& model, Backend& backend) {
+  if (options.calibrate_on_requests == 0) return nullptr;
+  return RequestCalibration::Begin({.num_requests = options.calibrate_on_requests,
+                                    .num_bf16_blocks = options.num_calibration_blocks,
+                                    .bf16_layers = options.kv_bf16_layers,
+                                    .per_head = options.kv_scales_per_head,
+                                    .model_dir = options.model_dir,
+                                    .output_dir = options.kv_scales_output_dir,
+                                    .checkpoint_dtype = config.checkpoint_dtype},
+                                   model, backend);
+}
+
+// What the engine calls once enough requests ended. The arguments outlive the engine.
+std::function<std::optional<KvCacheFacts>()> SwitchOf(RequestCalibration* calibration, Model& model,
+                                                      CacheInfo& cache) {
+  if (calibration == nullptr) return {};
+  return [=, &model, &cache]() -> std::optional<KvCacheFacts> {
+    if (!calibration->Switch()) return std::nullopt;
+    cache.Set(model.kv_cache());
+    return cache.facts();
+  };
+}
+
 EngineOptions EngineOptionsOf(const ResolvedOptions& options, const ModelConfig& config,
-                              const KvCache& cache, std::optional<Fault> fault) {
+                              const KvCacheFacts& cache, std::optional<Fault> fault) {
   EngineOptions engine;
   engine.scheduler.limits = LimitsOf(options);
-  engine.scheduler.num_blocks = options.num_blocks;
+  engine.scheduler.num_blocks = cache.num_blocks;
   engine.scheduler.enable_prefix_caching = options.enable_prefix_caching && fault != Fault::kNoHit;
   engine.scheduler.window = config.Window();
   engine.scheduler.policy = options.policy;
   engine.scheduler.eos_token_ids = config.eos_token_ids;
   engine.scheduler.hash_seed = RandomSeed();
-  engine.scheduler.kv_identity = cache.Identity();
-  engine.kv_scale_source = ToString(cache.scales().source);
+  engine.scheduler.kv_identity = cache.identity;
+  engine.kv_scale_source = cache.scale_source;
   engine.vocab_size = config.vocab_size;
   engine.generation = config.generation;
-  engine.kv_layout = cache.layout();
+  engine.kv_layout = cache.layout;
   engine.max_num_queued_reqs = options.max_num_queued_reqs;
+  engine.num_requests_before_switch = options.calibrate_on_requests;
   return engine;
 }
 
@@ -131,15 +183,18 @@ Result<ChatSettings> ChatSettingsOf(const ChatOptions& asked, const std::filesys
 }
 
 ServerContext ContextOf(const ResolvedOptions& options, const Backend& backend,
-                        const KvCache& cache, ChatSettings chat) {
+                        const CacheInfo& cache, ChatSettings chat) {
   ServerContext context;
   context.chat = std::move(chat);
   context.options = options.http;
   context.served_model_names = options.served_model_names;
   context.model_root = options.model_dir.string();
   context.version = KVS_VERSION;
-  context.server_info_json = options.ServerInfoJson(KVS_VERSION, backend.Describe(),
-                                                    std::string(ToString(cache.scales().source)));
+  context.server_info = [&options, device = backend.Describe(), &cache] {
+    const KvCacheFacts facts = cache.facts();
+    return options.ServerInfoJson(KVS_VERSION, device, facts.layout, facts.num_blocks,
+                                  facts.scale_source);
+  };
   context.request_seed = options.seed != 0 ? options.seed : RandomSeed();
   return context;
 }
@@ -234,6 +289,10 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
            ToString(options->dtype),
            std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
 
+  const auto calibration = BeginCalibration(*options, *config, **model, **backend);
+  if (!calibration) return tl::unexpected(calibration.error());
+  CacheInfo cache((*model)->kv_cache());
+
   MetricsRegistry metrics({{"model_name", options->served_model_names.front()}, {"engine", "0"}});
   std::optional<FaultyRunner> faulty;
   if (asked.device.inject_fault) {
@@ -241,14 +300,16 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
     faulty.emplace(**model, *asked.device.inject_fault, config->vocab_size);
   }
   StepRunner& runner = faulty ? static_cast<StepRunner&>(*faulty) : **model;
-  Engine engine(EngineOptionsOf(*options, *config, (*model)->kv_cache(), asked.device.inject_fault),
-                runner, metrics);
+  EngineOptions engine_options =
+      EngineOptionsOf(*options, *config, cache.facts(), asked.device.inject_fault);
+  engine_options.switch_kv_cache = SwitchOf(calibration->get(), **model, cache);
+  Engine engine(engine_options, runner, metrics);
   // Beyond this point nothing is configured, and no weight, pool or step buffer is allocated.
   Result<void> served;
   signals.EnterServing();
   std::thread server([&] {
-    served = http.Serve(ContextOf(*options, **backend, (*model)->kv_cache(), *std::move(chat)),
-                        **tokenizer, engine, metrics);
+    served = http.Serve(ContextOf(*options, **backend, cache, *std::move(chat)), **tokenizer,
+                        engine, metrics);
     if (!served) signals.Raise();
   });
   LOG_INFO("ready: {}://{}:{}/v1", options->http.ssl_certfile.empty() ? "http" : "https",

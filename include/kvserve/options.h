@@ -75,6 +75,9 @@ struct CacheOptions {
   std::optional<KvCacheDType> kv_cache_dtype;  // auto: the checkpoint's scheme, else its dtype
   bool calculate_kv_scales = false;
   bool require_kv_scales = false;
+  uint32_t calibrate_on_requests = 0;   // requests served with BF16 blocks to find scales; 0: none
+  std::string kv_scales_output_dir;     // where the model with those scales goes; empty: nowhere
+  bool kv_scales_per_head = false;      // of scales found here, one for each KV head
   std::string quantization_param_path;  // JSON of scales; empty: those of the checkpoint
   std::vector<std::string> kv_cache_dtype_skip_layers;  // numbers of layers kept in BF16
   bool enable_prefix_caching = false;  // off by default, as in the article kvserve follows

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "kvserve/kv_layout.h"
 #include "kvserve/model_config.h"
 #include "kvserve/options.h"
 #include "kvserve/status.h"
@@ -60,6 +61,7 @@ struct CalibrateCommand {
   KvScaleFit observer = KvScaleFit::kMinMax;
   double percentile = 0.99999;  // of the observer of this name
   uint32_t max_num_batched_tokens = 4096;
+  bool compare_prefill = false;  // also compute without statistics, to tell what they cost
   DeviceOptions device;
   bool json = false;
 };
@@ -67,7 +69,7 @@ struct EvalCommand {
   std::string model;
   std::string revision;                       // of a Hub id
   std::vector<KvCacheDType> kv_cache_dtypes;  // empty: fp8_e4m3
-  std::vector<std::string> scales;  // "none", "random", "checkpoint", a directory, a file of scales
+  std::vector<std::string> scales;  // "none", "random", "random-head", "checkpoint", a path
   std::vector<std::string> skip_layers;
   std::string text;             // dataset for perplexity and agreement
   std::string passkey;          // dataset of prompts and answers
@@ -125,6 +127,10 @@ struct ResolvedOptions {
   uint64_t kv_pool_tokens_bf16;  // what BF16 would hold in the same bytes
   bool calculate_kv_scales;
   bool require_kv_scales;
+  uint32_t calibrate_on_requests;        // 0: the cache is what it is from the start
+  uint32_t num_calibration_blocks;       // BF16 ones in the pool's bytes, until so many were seen
+  std::string kv_scales_output_dir;      // empty: they are not written
+  bool kv_scales_per_head;               // of those found here
   std::string kv_scale_file;             // empty: the checkpoint's scales
   std::vector<uint32_t> kv_bf16_layers;  // ascending; FP8 only
   uint32_t max_model_len;                // at most model_max_len, and at most what the pool holds
@@ -139,9 +145,10 @@ struct ResolvedOptions {
 
   // "kv_cache_dtype=fp8_e4m3 enable_prefix_caching=true ...": the one resolved-configuration line.
   std::string Summary() const;
-  // The same as a JSON object, for GET /server_info, with what only the running process knows;
-  // `kv_scale_source` is where the scales came from.
+  // The same as a JSON object, for GET /server_info, with what only the running process knows: the
+  // cache as it is now, and where its scales came from.
   std::string ServerInfoJson(const std::string& version, const std::string& device,
+                             const KvLayout& cache, uint32_t cache_blocks,
                              const std::string& kv_scale_source) const;
 };
 

@@ -93,6 +93,19 @@ void AddCacheFlags(Table& table) {
   table.push_back(SwitchFlag<S>(
       {"calculate-kv-scales", group, nullptr, "Compute FP8 scales from random tokens at start"},
       At(&S::cache, &CacheOptions::calculate_kv_scales)));
+  table.push_back(WholeFlag<S>({"calibrate-on-requests", group, "N",
+                                "Serve N requests with BF16 blocks, then switch to FP8 with the "
+                                "scales that fit them; 0: off"},
+                               At(&S::cache, &CacheOptions::calibrate_on_requests), 0, 1u << 24));
+  table.push_back(TextFlag<S>(
+      {"kv-scales-output-dir", group, "DIR",
+       "Write the model with the scales of --calibrate-on-requests there; must not exist yet"},
+      At(&S::cache, &CacheOptions::kv_scales_output_dir), IsNotEmpty, "a path"));
+  table.push_back(ChoiceFlag<S, bool>(
+      {"kv-scales-strategy", group, "STRATEGY",
+       "Scales computed while serving: one for K and V of a layer (tensor), or for each KV head "
+       "(attn_head)"},
+      At(&S::cache, &CacheOptions::kv_scales_per_head), {{"tensor", false}, {"attn_head", true}}));
   table.push_back(SwitchFlag<S>(
       {"require-kv-scales", group, nullptr, "Refuse to start an FP8 cache without scales"},
       At(&S::cache, &CacheOptions::require_kv_scales)));

@@ -112,6 +112,10 @@ std::vector<Flag<CalibrateCommand>> CalibrateFlags() {
   table.push_back(WholeFlag<C>({"max-num-batched-tokens", FlagGroup::kScheduler, "TOKENS",
                                 "Tokens computed in one step; at least those of a sample"},
                                At(&C::max_num_batched_tokens), 1, 1u << 20));
+  table.push_back(SwitchFlag<C>({"compare-prefill", FlagGroup::kGeneral, nullptr,
+                                 "Compute each step once more without statistics, and report "
+                                 "what share of that speed calibration has"},
+                                At(&C::compare_prefill)));
   return table;
 }
 
@@ -123,10 +127,11 @@ std::vector<Flag<EvalCommand>> EvalFlags() {
   table.push_back(DTypesFlag());
   table.push_back(ListFlag<C>(
       {"scales", FlagGroup::kKvCache, "SET",
-       "Sets of scales for FP8: none (1.0), random (tokens), checkpoint, or the path of a "
-       "calibrated model or a JSON file; the checkpoint's, else none, when not given",
+       "Sets of scales for FP8: none (1.0), random (tokens), random-head (one for each KV head), "
+       "checkpoint, or the path of a calibrated model or a JSON file; the checkpoint's, else none, "
+       "when not given",
        kCommon, FlagKind::kSeveral},
-      At(&C::scales), IsNotEmpty, "none, random, checkpoint or a path"));
+      At(&C::scales), IsNotEmpty, "none, random, random-head, checkpoint or a path"));
   table.push_back(ListFlag<C>(
       {"kv-cache-dtype-skip-layers", FlagGroup::kKvCache, "LAYER",
        "Layers of an FP8 cache to keep in BF16, by number from 0", kCommon, FlagKind::kSeveral},

@@ -33,11 +33,32 @@ Result<KvCacheDType> ResolveKvDType(const CacheOptions& asked, const ModelConfig
                             config.kv_scheme->where, config.kv_scheme->unsupported));
 }
 
+// Flags of scales that are found here.
+Result<void> CheckComputedScales(const CacheOptions& asked, KvCacheDType dtype) {
+  if (!asked.kv_scales_output_dir.empty() && asked.calibrate_on_requests == 0) {
+    return Refuse("--kv-scales-output-dir",
+                  "needs --calibrate-on-requests; `kvserve calibrate` "
+                  "writes the scales of a dataset");
+  }
+  if (!asked.kv_scales_output_dir.empty() && dtype != KvCacheDType::kF8E4M3) {
+    return Refuse("--kv-scales-output-dir", fmt::format("checkpoints hold scales of fp8_e4m3, got "
+                                                        "--kv-cache-dtype {}",
+                                                        ToString(dtype)));
+  }
+  if (asked.kv_scales_per_head && asked.calibrate_on_requests == 0 && !asked.calculate_kv_scales) {
+    return Refuse("--kv-scales-strategy",
+                  "needs --calibrate-on-requests or --calculate-kv-scales; a checkpoint's scales "
+                  "are what they are");
+  }
+  return {};
+}
+
 // Flags that mean something for an FP8 cache alone.
 Result<void> CheckScales(const CacheOptions& asked, KvCacheDType dtype) {
   const std::pair<const char*, bool> flags[] = {
       {"--calculate-kv-scales", asked.calculate_kv_scales},
       {"--require-kv-scales", asked.require_kv_scales},
+      {"--calibrate-on-requests", asked.calibrate_on_requests > 0},
       {"--quantization-param-path", !asked.quantization_param_path.empty()},
       {"--kv-cache-dtype-skip-layers", !asked.kv_cache_dtype_skip_layers.empty()},
   };
@@ -50,7 +71,13 @@ Result<void> CheckScales(const CacheOptions& asked, KvCacheDType dtype) {
     return Refuse("--calculate-kv-scales",
                   "scales come from random tokens or from --quantization-param-path, not both");
   }
-  return {};
+  if (asked.calibrate_on_requests > 0 &&
+      (asked.calculate_kv_scales || !asked.quantization_param_path.empty())) {
+    return Refuse("--calibrate-on-requests",
+                  "scales come from requests, from random tokens (--calculate-kv-scales) or from "
+                  "--quantization-param-path: one of them");
+  }
+  return CheckComputedScales(asked, dtype);
 }
 
 Result<std::vector<uint32_t>> ResolveSkipLayers(const std::vector<std::string>& asked,
@@ -81,6 +108,9 @@ Result<void> ResolveScales(const CacheOptions& asked, const ModelConfig& config,
   options.calculate_kv_scales = asked.calculate_kv_scales;
   options.require_kv_scales = asked.require_kv_scales;
   options.kv_scale_file = asked.quantization_param_path;
+  options.calibrate_on_requests = asked.calibrate_on_requests;
+  options.kv_scales_output_dir = asked.kv_scales_output_dir;
+  options.kv_scales_per_head = asked.kv_scales_per_head;
   return {};
 }
 
@@ -168,13 +198,21 @@ Result<PoolRequest> ResolvePool(const CacheOptions& asked, const KvLayout& layou
   options.kv_bytes_per_token = layout.TokenBytes();
   options.kv_pool_tokens = pool->num_blocks * layout.block_size;
   options.kv_pool_tokens_bf16 = bytes / bf16.BlockBytes() * layout.block_size;
+  options.num_calibration_blocks = static_cast<uint32_t>(bytes / bf16.BlockBytes());
+  if (asked.calibrate_on_requests > 0 && options.num_calibration_blocks == 0) {
+    return Refuse(pool->flag, fmt::format("{} hold no block of BF16, which --calibrate-on-requests "
+                                          "begins with; one takes {} bytes",
+                                          pool->text, bf16.BlockBytes()));
+  }
   return pool;
 }
 
 Result<void> ResolveLength(const ModelOptions& asked, const ModelConfig& config,
                            const PoolRequest& pool, ResolvedOptions& options) {
   options.model_max_len = config.max_position_embeddings;
-  const auto held = static_cast<uint32_t>(options.kv_pool_tokens);
+  // Calibrating on requests, the pool is BF16 at first; what is accepted must fit then too.
+  const auto held = static_cast<uint32_t>(
+      options.calibrate_on_requests > 0 ? options.kv_pool_tokens_bf16 : options.kv_pool_tokens);
   if (!asked.max_model_len) {
     options.max_model_len = std::min(options.model_max_len, held);
     return {};
@@ -186,9 +224,11 @@ Result<void> ResolveLength(const ModelOptions& asked, const ModelConfig& config,
   }
   if (options.max_model_len > held) {
     return Refuse("--max-model-len",
-                  fmt::format("got {}, but the KV pool holds {} tokens ({}: {}); lower it, or give "
-                              "the pool more",
-                              options.max_model_len, held, pool.flag, pool.text));
+                  fmt::format("got {}, but the KV pool holds {} tokens{} ({}: {}); lower it, or "
+                              "give the pool more",
+                              options.max_model_len, held,
+                              options.calibrate_on_requests > 0 ? " while it is BF16" : "",
+                              pool.flag, pool.text));
   }
   return {};
 }

@@ -47,7 +47,8 @@ Engine::Engine(const EngineOptions& options, StepRunner& runner, MetricsRegistry
       metrics_(metrics, options),
       runner_(runner),
       scheduler_(options.scheduler),
-      steps_{LaunchedStep(options.scheduler.limits), LaunchedStep(options.scheduler.limits)} {
+      steps_{LaunchedStep(options.scheduler.limits), LaunchedStep(options.scheduler.limits)},
+      awaits_switch_(options.num_requests_before_switch > 0) {
   arrivals_.reserve(MostLive());
   cancelled_.reserve(MostLive());
   touched_.reserve(MostLive());
@@ -60,6 +61,9 @@ void Engine::Run() {
   while (true) {
     const bool no_more_arrivals = inbox_.closed();
     Step();
+    if (awaits_switch_ && num_ended_for_switch_ >= options_.num_requests_before_switch) {
+      SwitchKvCache();
+    }
     AnswerResets();
     heartbeat_.store(steady_clock::now(), std::memory_order_relaxed);
     if (!scheduler_.idle() || running_ != nullptr) {
@@ -70,6 +74,10 @@ void Engine::Run() {
     WaitForWork();
   }
   scheduler_.CheckIntegrity();
+  if (awaits_switch_) {
+    LOG_WARNING("the KV cache was never switched: {} of {} requests had ended",
+                num_ended_for_switch_, options_.num_requests_before_switch);
+  }
 }
 
 // Everything the daemon does between two tokens happens here, in this order.
@@ -260,6 +268,7 @@ void Engine::End(Sequence& sequence, TokenEvent last_event, SteadyTime now) {
   ended.num_preemptions = sequence.num_preemptions;
   ended.timeline = live->timeline;
   metrics_.OnEnd(ended, now);
+  if (ended.was_scheduled) ++num_ended_for_switch_;
   CallTally& call = *live->call;
   call.max_num_output_tokens = std::max(call.max_num_output_tokens, ended.num_output_tokens);
   if (--call.num_left == 0) metrics_.OnCallEnd(call.max_num_output_tokens);
@@ -293,6 +302,26 @@ void Engine::AnswerResets() {
              result.num_blocks_in_use);
     reset.set_value(result);
   }
+}
+
+// Nothing may be on the device; every sequence is computed again with what the cache is afterwards.
+void Engine::SwitchKvCache() {
+  if (LaunchedStep* const last = std::exchange(running_, nullptr); last != nullptr) {
+    Finish(*last);
+    Publish(*last);
+  }
+  num_ended_for_switch_ = 0;
+  const std::optional<KvCacheFacts> cache = options_.switch_kv_cache();
+  if (!cache) return;
+  awaits_switch_ = false;
+  const uint32_t num_running = scheduler_.stats().num_running;
+  scheduler_.Restart(cache->num_blocks, cache->identity);
+  metrics_.SetKvCache(options_, *cache);
+  UpdateMetrics();
+  LOG_INFO(
+      "KV cache: now {} with {} blocks, scales: {}; the prefix cache is empty, {} running "
+      "requests are computed again",
+      ToString(cache->layout.dtype), cache->num_blocks, cache->scale_source, num_running);
 }
 
 void Engine::WaitForWork() {

@@ -94,6 +94,7 @@ class Engine : public EngineHandle {
   void End(Sequence& sequence, TokenEvent last_event, SteadyTime now);
   void UpdateMetrics();
   void AnswerResets();
+  void SwitchKvCache();
   void WaitForWork();
 
   // Any thread.
@@ -132,6 +133,8 @@ class Engine : public EngineHandle {
   std::vector<std::shared_ptr<ChannelSignal>> touched_;  // has events that no one was told of
   std::vector<std::promise<Result<ResetResult>>> pending_resets_;
   bool checked_since_busy_ = true;
+  bool awaits_switch_;                 // of the KV cache, once enough requests ended
+  uint32_t num_ended_for_switch_ = 0;  // since then
 
   std::thread thread_;  // last: everything it uses exists before it
 };

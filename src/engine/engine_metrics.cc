@@ -81,9 +81,12 @@ EngineMetrics::State::State(MetricsRegistry& r)
           r.AddGauge("kvserve_kv_cached_free_blocks",
                      "KV blocks that no request holds but that a prefix may still claim.")),
       held_blocks(r.AddGauge("kvserve_kv_held_blocks", "KV blocks held by requests.")),
-      leaked_blocks(
-          r.AddGauge("kvserve_kv_blocks_leaked",
-                     "KV blocks held when no request existed; anything but 0 is a bug.")) {}
+      leaked_blocks(r.AddGauge("kvserve_kv_blocks_leaked",
+                               "KV blocks held when no request existed; anything but 0 is a bug.")),
+      pool_bytes(
+          r.AddGauge("kvserve_kv_pool_bytes", "Memory of the KV blocks that requests can use.")),
+      bytes_per_token(
+          r.AddGauge("kvserve_kv_bytes_per_token", "Memory of one token's keys and values.")) {}
 
 EngineMetrics::Counts::Counts(MetricsRegistry& r)
     : prefix_queries(r.AddCounter("vllm:prefix_cache_queries_total",
@@ -173,35 +176,34 @@ EngineMetrics::Distributions::Distributions(MetricsRegistry& r, uint32_t max_mod
                                  kStepBounds)) {}
 
 EngineMetrics::EngineMetrics(MetricsRegistry& registry, const EngineOptions& options)
-    : num_blocks_(options.scheduler.num_blocks),
+    : registry_(registry),
       state_(registry),
       counts_(registry),
       tokens_(registry),
       distributions_(registry, options.scheduler.limits.max_model_len) {
-  SetConstants(registry, options);
+  SetKvCache(options, {.layout = options.kv_layout,
+                       .num_blocks = options.scheduler.num_blocks,
+                       .identity = options.scheduler.kv_identity,
+                       .scale_source = options.kv_scale_source});
 }
 
-void EngineMetrics::SetConstants(MetricsRegistry& registry, const EngineOptions& options) {
+void EngineMetrics::SetKvCache(const EngineOptions& options, const KvCacheFacts& cache) {
   const SchedulerConfig& scheduler = options.scheduler;
-  const uint64_t num_tokens = uint64_t{scheduler.num_blocks} * scheduler.limits.block_size;
+  const uint64_t num_tokens = uint64_t{cache.num_blocks} * scheduler.limits.block_size;
   const double concurrency = AsDouble(num_tokens) / scheduler.limits.max_model_len;
-  registry
-      .AddGauge("vllm:cache_config_info", "How the KV cache is configured; always 1.",
-                {{"block_size", fmt::format("{}", scheduler.limits.block_size)},
-                 {"cache_dtype", std::string(ToString(options.kv_layout.dtype))},
-                 {"enable_prefix_caching", scheduler.enable_prefix_caching ? "True" : "False"},
-                 {"num_gpu_blocks", fmt::format("{}", scheduler.num_blocks)},
-                 {"kv_cache_size_tokens", fmt::format("{}", num_tokens)},
-                 {"kv_cache_max_concurrency", fmt::format("{:.2f}", concurrency)}})
-      .Set(1);
-  registry
-      .AddGauge("kvserve_kv_scales_info", "Where the scales of the KV cache came from; always 1.",
-                {{"source", options.kv_scale_source}})
-      .Set(1);
-  registry.AddGauge("kvserve_kv_pool_bytes", "Memory of the KV blocks that requests can use.")
-      .Set(AsDouble(options.kv_layout.BlockBytes()) * scheduler.num_blocks);
-  registry.AddGauge("kvserve_kv_bytes_per_token", "Memory of one token's keys and values.")
-      .Set(AsDouble(options.kv_layout.TokenBytes()));
+  num_blocks_ = cache.num_blocks;
+  registry_.SetInfo("vllm:cache_config_info", "How the KV cache is configured; always 1.",
+                    {{"block_size", fmt::format("{}", scheduler.limits.block_size)},
+                     {"cache_dtype", std::string(ToString(cache.layout.dtype))},
+                     {"enable_prefix_caching", scheduler.enable_prefix_caching ? "True" : "False"},
+                     {"num_gpu_blocks", fmt::format("{}", cache.num_blocks)},
+                     {"kv_cache_size_tokens", fmt::format("{}", num_tokens)},
+                     {"kv_cache_max_concurrency", fmt::format("{:.2f}", concurrency)}});
+  registry_.SetInfo("kvserve_kv_scales_info",
+                    "Where the scales of the KV cache came from; always 1.",
+                    {{"source", cache.scale_source}});
+  state_.pool_bytes.Set(AsDouble(cache.layout.BlockBytes()) * cache.num_blocks);
+  state_.bytes_per_token.Set(AsDouble(cache.layout.TokenBytes()));
 }
 
 void EngineMetrics::Update(const SchedulerStats& stats, uint64_t num_saturated, bool idle) {

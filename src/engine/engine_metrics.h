@@ -37,6 +37,8 @@ class EngineMetrics {
  public:
   EngineMetrics(MetricsRegistry& registry, const EngineOptions& options);
 
+  // What the KV cache is; once more when it becomes another one.
+  void SetKvCache(const EngineOptions& options, const KvCacheFacts& cache);
   // Brings gauges and counters level with the scheduler: after Plan, so that a long step shows, and
   // after Commit, before a client hears of what it did. `idle`: no request exists, so that every
   // block still held is a leak.
@@ -75,7 +77,6 @@ class EngineMetrics {
   };
 
   static double AsDouble(uint64_t value) { return static_cast<double>(value); }
-  static void SetConstants(MetricsRegistry& registry, const EngineOptions& options);
   Counter& SuccessCounter(FinishReason reason);
 
   // The queues and the pool as they are.
@@ -90,6 +91,8 @@ class EngineMetrics {
     Gauge& cached_free_blocks;
     Gauge& held_blocks;
     Gauge& leaked_blocks;
+    Gauge& pool_bytes;
+    Gauge& bytes_per_token;
   };
   // Counts that the scheduler and the model keep.
   struct Counts {
@@ -140,7 +143,8 @@ class EngineMetrics {
     Histogram& step_tokens;
   };
 
-  const double num_blocks_;
+  MetricsRegistry& registry_;
+  double num_blocks_ = 0;
   DeviceTime device_time_;  // as last told
   State state_;
   Counts counts_;

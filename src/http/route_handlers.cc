@@ -54,9 +54,7 @@ HttpResponse Routes::Metrics(const HttpRequest&) {
   return response;
 }
 
-HttpResponse Routes::ServerInfo(const HttpRequest&) {
-  return JsonResponse(context_.server_info_json);
-}
+HttpResponse Routes::ServerInfo(const HttpRequest&) { return JsonResponse(context_.server_info()); }
 
 std::string Routes::ModelJson(const std::string& name) const {
   std::string json = R"({"id":)";

@@ -2,6 +2,7 @@
 // the serving side.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,7 +21,7 @@ struct ServerContext {
   std::vector<std::string> served_model_names;  // the first is the one answered with
   std::string model_root;                       // what was asked for, for /v1/models "root"
   std::string version;
-  std::string server_info_json;  // body of GET /server_info
+  std::function<std::string()> server_info;  // body of GET /server_info; thread-safe
   ChatSettings chat;
   uint64_t request_seed = 0;  // draws seeds for requests that give none
 };

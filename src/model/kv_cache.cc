@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
 #include "kvserve/check.h"
 
 namespace kvs {
@@ -61,6 +62,21 @@ void KvCache::SetScales(const KvScaleSet& scales, Backend& backend) {
   float* device = device_scales_.as<float>();
   backend.CopyToDevice(device, scales_.scales.k.data(), num_scales * sizeof(float));
   backend.CopyToDevice(device + num_scales, scales_.scales.v.data(), num_scales * sizeof(float));
+}
+
+void LogKvScales(const KvCache& cache) {
+  const KvScaleSet& set = cache.scales();
+  const uint32_t num_kv_heads = cache.layout().num_kv_heads;
+  if (!IsFp8(cache.layout().dtype)) return;
+  LOG_INFO("KV scales: source={} granularity={} layers={} in_bf16={}", ToString(set.source),
+           set.IsPerHead(num_kv_heads) ? "attn_head" : "tensor", cache.layout().num_layers,
+           cache.layout().num_bf16_layers);
+  if (set.source == KvScaleSource::kDefault) return;
+  const std::vector<std::string> lines = DescribeKvScales(set, num_kv_heads);
+  for (size_t layer = 0; layer < lines.size(); ++layer) {
+    LOG_INFO("KV scales: {}{}", lines[layer],
+             IsFp8(cache.layer_dtypes()[layer]) ? "" : " (stored as bfloat16)");
+  }
 }
 
 KvView KvCache::View(uint32_t layer) const {

@@ -50,4 +50,7 @@ class KvCache {
   DeviceBuffer device_scales_;        // float [2 (K, V)][num_layers][num_kv_heads]
 };
 
+// Where the scales of an FP8 cache came from, and each layer's; nothing for other caches.
+void LogKvScales(const KvCache& cache);
+
 }  // namespace kvs

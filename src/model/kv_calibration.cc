@@ -36,10 +36,17 @@ void ForwardOnce(std::span<const TokenId> tokens, uint32_t num_blocks, Model& mo
   model.Forward(plan);
 }
 
-// Of one sequence of random tokens, computed with a float32 cache: what the layers above see is not
+// The widest cache that the device can attend to.
+KvLayout WidestLayout(const Model& model, const Backend& backend) {
+  const KvLayout exact = model.kv_layout().As(KvCacheDType::kF32);
+  if (backend.CheckSupport(exact, model.config().num_heads)) return exact;
+  return exact.As(KvCacheDType::kBf16);
+}
+
+// Of one sequence of random tokens, computed without an FP8 cache: what the layers above see is not
 // yet spoilt by a scale that is to be found.
 Result<KvStatistics> Observe(std::span<const TokenId> tokens, Model& model, Backend& backend) {
-  KvLayout exact = model.kv_layout().As(KvCacheDType::kF32);
+  const KvLayout exact = WidestLayout(model, backend);
   const auto num_tokens = static_cast<uint32_t>(tokens.size());
   const uint32_t num_blocks = (num_tokens + exact.block_size - 1) / exact.block_size;
   auto cache = KvCache::Make(exact, num_blocks, {}, backend);
@@ -67,7 +74,9 @@ Result<void> CalculateKvScales(const ModelLoadOptions& options, Model& model, Ba
   const auto statistics =
       Observe(RandomTokens(num_tokens, model.config().vocab_size, options.seed), model, backend);
   if (!statistics) return tl::unexpected(statistics.error());
-  auto scales = FitKvScales(*statistics, {.headroom = kHeadroom, .dtype = layout.dtype});
+  auto scales = FitKvScales(
+      *statistics,
+      {.per_head = options.kv_scales_per_head, .headroom = kHeadroom, .dtype = layout.dtype});
   if (!scales) return tl::unexpected(scales.error().WithContext("on random tokens"));
 
   KvScaleSet set;

@@ -28,11 +28,11 @@ Result<KvScales> FitKvScales(const KvStatistics& statistics, const KvFitOptions&
 // without values. From the counts.
 double RelativeSquaredError(const KvHeadStatistics& head, KvCacheDType dtype, float scale);
 
-// Computes one sequence of random tokens with a float32 cache and sets every layer's k_scale and
-// v_scale to kHeadroom * (largest magnitude seen in the layer) / (largest FP8 code), the same for
-// all heads of a layer. REQUIRES: an FP8 cache, Backend::Reserve was called, no request has run.
-// kOsError when the float32 cache cannot be had; kDataError when the model gives values that are
-// not finite.
+// Computes one sequence of random tokens with a float32 cache (bfloat16 on a device that serves no
+// wider one) and sets every layer's k_scale and v_scale to kHeadroom * (largest magnitude seen in
+// the layer, or the head with options.kv_scales_per_head) / (largest FP8 code). REQUIRES: an FP8
+// cache, Backend::Reserve was called, no request has run. kOsError when that cache cannot be had;
+// kDataError when the model gives values that are not finite.
 Result<void> CalculateKvScales(const ModelLoadOptions& options, Model& model, Backend& backend);
 
 }  // namespace kvs

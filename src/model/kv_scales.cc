@@ -49,8 +49,9 @@ std::string FromOf(const KvScaleSet& set, size_t layer) {
 }  // namespace
 
 std::string_view ToString(KvScaleSource source) {
-  constexpr std::array<std::string_view, 5> kNames = {
-      "default_1.0", "checkpoint", "quantization_param_path", "random_tokens", "requests"};
+  constexpr std::array<std::string_view, 6> kNames = {
+      "default_1.0",   "checkpoint", "quantization_param_path",
+      "random_tokens", "requests",   "requests_awaited"};
   return kNames[static_cast<size_t>(source)];
 }
 

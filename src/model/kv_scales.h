@@ -25,6 +25,7 @@ enum class KvScaleSource : uint8_t {
   kFile,          // --quantization-param-path
   kRandomTokens,  // --calculate-kv-scales
   kRequests,      // --calibrate-on-requests
+  kAwaited,       // --calibrate-on-requests, before enough requests were seen: a BF16 cache
 };
 
 // "default_1.0", "checkpoint", ...: in logs, /server_info and metrics.

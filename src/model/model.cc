@@ -58,6 +58,9 @@ Result<Source> OpenSource(const ModelConfig& config, const ModelLoadOptions& opt
   auto scales = ReadKvScales(**checkpoint, layout, options.kv_bf16_layers,
                              config.kv_scheme && config.kv_scheme->fnuz);
   if (!scales) return tl::unexpected(scales.error().WithContext(options.model_dir.string()));
+  if (*scales && config.kv_scheme && config.kv_scheme->fnuz) {
+    LOG_INFO("KV scales: made for float8_e4m3fnuz, whose largest value is 240: times 240/448");
+  }
   source.kv_scales = *std::move(scales);
   source.weights = std::move(*checkpoint);
   return source;
@@ -83,28 +86,14 @@ Result<std::optional<KvScaleSet>> ChooseKvScales(const ModelConfig& config,
       declared, options.model_dir.string());
   const std::string advice =
       "`kvserve calibrate --model DIR --dataset FILE --output-dir DIR` gives the best scales, "
-      "--calculate-kv-scales takes them from random tokens";
+      "--calibrate-on-requests N takes them from the first N requests, --calculate-kv-scales from "
+      "random tokens";
   if (options.require_kv_scales) {
     return Error(Code::kDataError, fmt::format("--require-kv-scales: {}; {}", none, advice),
                  "--require-kv-scales");
   }
   LOG_WARNING("{}. {}", none, advice);
   return std::optional<KvScaleSet>();
-}
-
-void ReportKvScales(const KvCache& cache) {
-  const KvScaleSet& set = cache.scales();
-  const uint32_t num_kv_heads = cache.layout().num_kv_heads;
-  if (!IsFp8(cache.layout().dtype)) return;
-  LOG_INFO("KV scales: source={} granularity={} layers={} in_bf16={}", ToString(set.source),
-           set.IsPerHead(num_kv_heads) ? "attn_head" : "tensor", cache.layout().num_layers,
-           cache.layout().num_bf16_layers);
-  if (set.source == KvScaleSource::kDefault) return;
-  const std::vector<std::string> lines = DescribeKvScales(set, num_kv_heads);
-  for (size_t layer = 0; layer < lines.size(); ++layer) {
-    LOG_INFO("KV scales: {}{}", lines[layer],
-             IsFp8(cache.layer_dtypes()[layer]) ? "" : " (stored as bfloat16)");
-  }
 }
 
 }  // namespace
@@ -124,6 +113,13 @@ Result<std::unique_ptr<Model>> Model::Load(const ModelConfig& config,
   if (!model) return model;
   KVS_RETURN_IF_ERROR(backend.Reserve(LimitsOf(config, options.limits)));
   KvCache& cache = (*model)->kv_cache();
+  if (source->kv_scales && (!IsFp8(cache.layout().dtype) || options.kv_scales_later)) {
+    LOG_INFO("KV scales: those of {} are not used: {}", options.model_dir.string(),
+             options.kv_scales_later
+                 ? "others are to be found"
+                 : "the cache is not FP8; --kv-cache-dtype fp8 would make it so");
+  }
+  if (options.kv_scales_later) return model;
   if (options.calculate_kv_scales) {
     KVS_RETURN_IF_ERROR(CalculateKvScales(options, **model, backend));
   } else if (IsFp8(cache.layout().dtype)) {
@@ -131,7 +127,7 @@ Result<std::unique_ptr<Model>> Model::Load(const ModelConfig& config,
     if (!scales) return tl::unexpected(scales.error());
     if (*scales) cache.SetScales(**scales, backend);
   }
-  ReportKvScales(cache);
+  LogKvScales(cache);
   return model;
 }
 

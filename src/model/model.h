@@ -28,6 +28,8 @@ struct ModelLoadOptions {
   bool calculate_kv_scales = false;      // from random tokens, before Load returns; FP8 only
   std::filesystem::path kv_scale_file;   // --quantization-param-path; empty: the checkpoint's
   bool require_kv_scales = false;        // no scales for an FP8 cache is an error
+  bool kv_scales_per_head = false;       // those from random tokens
+  bool kv_scales_later = false;          // all are 1; the caller is going to set them
   StepLimits limits;
   std::function<void(uint64_t bytes_done, uint64_t bytes_total)> progress;  // may be empty
 };

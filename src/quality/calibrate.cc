@@ -29,7 +29,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr uint32_t kBlockSize = 16;
 constexpr uint32_t kMaxNumSeqs = 256;
-constexpr std::chrono::seconds kSaveInterval(15);
+// How far it came is saved so often, and no oftener than that it takes a fiftieth of the time.
+constexpr std::chrono::seconds kSaveInterval(1);
+constexpr int kSaveShare = 50;
 
 // Identifies a file's content without reading it.
 std::string StampOf(const fs::path& path) {
@@ -74,43 +76,71 @@ Result<std::unique_ptr<Model>> LoadModel(const fs::path& model_dir, const ModelC
 // Computes samples, several a step, and gathers what their keys and values reach.
 class Calibration {
  public:
-  Calibration(std::vector<Sample> samples, uint32_t step_tokens, fs::path state_path, Model& model,
-              Backend& backend)
+  Calibration(std::vector<Sample> samples, uint32_t step_tokens, fs::path state_path,
+              bool compare_prefill, Model& model, Backend& backend)
       : samples_(std::move(samples)),
         step_tokens_(step_tokens),
         state_path_(std::move(state_path)),
+        compare_prefill_(compare_prefill),
         model_(model),
         backend_(backend) {}
 
+  // Fills in what Run computed and how long it took.
+  void Report(const CalibrationState& state, CalibrateReport& report) const {
+    report.num_tokens_computed = state.num_tokens_done - num_tokens_before_;
+    report.seconds = std::chrono::duration<double>(took_ - compared_).count();
+    report.prefill_seconds = std::chrono::duration<double>(prefill_).count();
+  }
+
   Result<void> Run(CalibrationState& state) {
+    const Clock::time_point started = Clock::now();
+    num_tokens_before_ = state.num_tokens_done;
     auto observer = KvObserver::Make(model_.kv_layout(), /*with_counts=*/true, backend_);
     if (!observer) return tl::unexpected(observer.error());
     model_.kv_cache().Observe(&*observer);
     const Result<void> done = RunObserved(*observer, state);
     model_.kv_cache().Observe(nullptr);
+    took_ = Clock::now() - started;
     return done;
   }
 
  private:
   Result<void> RunObserved(KvObserver& observer, CalibrationState& state) {
     ProgressBar progress("Calibrating", "samples", 1.0);
-    Clock::time_point saved = Clock::now();
+    Clock::time_point next_save = Clock::now() + kSaveInterval;
     Batch batch(kBlockSize);
     while (state.num_samples_done < samples_.size()) {
       FillBatch(state.num_samples_done, batch);
+      if (compare_prefill_) TimePrefill(batch, observer);
       model_.Forward(batch.plan());
       state.num_samples_done += batch.num_sequences();
       state.num_tokens_done += batch.num_tokens();
-      if (Clock::now() - saved >= kSaveInterval) {
+      if (const Clock::time_point begin = Clock::now(); begin >= next_save) {
         observer.Collect(state.statistics, backend_);
         KVS_RETURN_IF_ERROR(SaveCalibrationState(state_path_, state));
         LOG_INFO("calibrated on {} of {} samples", state.num_samples_done, samples_.size());
-        saved = Clock::now();
+        const Clock::time_point end = Clock::now();
+        next_save = end + std::max<Clock::duration>(kSaveInterval, kSaveShare * (end - begin));
       }
       progress.Update(state.num_samples_done, samples_.size());
     }
     observer.Collect(state.statistics, backend_);
     return SaveCalibrationState(state_path_, state);
+  }
+
+  // Computed once more before, so that neither side pays for what happens once for each shape.
+  void TimePrefill(Batch& batch, KvObserver& observer) {
+    backend_.Synchronize();  // of the step before
+    const Clock::time_point entered = Clock::now();
+    model_.kv_cache().Observe(nullptr);
+    model_.Forward(batch.plan());
+    backend_.Synchronize();
+    const Clock::time_point begin = Clock::now();
+    model_.Forward(batch.plan());
+    backend_.Synchronize();
+    prefill_ += Clock::now() - begin;
+    model_.kv_cache().Observe(&observer);
+    compared_ += Clock::now() - entered;
   }
 
   // As many samples as fit into a step; one always does.
@@ -126,8 +156,14 @@ class Calibration {
   const std::vector<Sample> samples_;
   const uint32_t step_tokens_;
   const fs::path state_path_;
+  const bool compare_prefill_;
   Model& model_;
   Backend& backend_;
+  uint64_t num_tokens_before_ = 0;  // computed by an earlier, interrupted run
+  Clock::duration took_{};
+  // Time spent without statistics, and how much of it counts.
+  Clock::duration compared_{};
+  Clock::duration prefill_{};
 };
 
 // The state of an earlier, interrupted run of the same job, else a fresh one.
@@ -162,12 +198,10 @@ Result<std::string> RunCalibrate(const CalibrateCommand& command, Backend& backe
   fs::path state_path = PartialDirOf(command.output_dir).replace_extension(".progress");
   CalibrationState state = Resume(state_path, JobOf(command, model_dir), (*model)->kv_layout());
   CalibrateReport report;
-  const uint64_t num_tokens_before = state.num_tokens_done;
-  const Clock::time_point started = Clock::now();
-  Calibration run(*std::move(samples), step_tokens, state_path, **model, backend);
+  Calibration run(*std::move(samples), step_tokens, state_path, command.compare_prefill, **model,
+                  backend);
   KVS_RETURN_IF_ERROR(run.Run(state));
-  report.seconds = std::chrono::duration<double>(Clock::now() - started).count();
-  report.num_tokens_computed = state.num_tokens_done - num_tokens_before;
+  run.Report(state, report);
 
   const auto fitted = FitKvScales(
       state.statistics,

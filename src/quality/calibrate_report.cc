@@ -45,8 +45,12 @@ nlohmann::ordered_json HalfJson(const Half& half) {
   return {{"largest", half.largest}, {"scales", half.scales}, {"relative_error", half.error}};
 }
 
-double TokensPerSecond(const CalibrateReport& report) {
-  return report.seconds > 0 ? static_cast<double>(report.num_tokens_computed) / report.seconds : 0;
+double TokensPerSecond(const CalibrateReport& report, double seconds) {
+  return seconds > 0 ? static_cast<double>(report.num_tokens_computed) / seconds : 0;
+}
+
+double PrefillShare(const CalibrateReport& report) {
+  return report.seconds > 0 ? report.prefill_seconds / report.seconds : 0;
 }
 
 }  // namespace
@@ -75,8 +79,13 @@ std::string CalibrateReportText(const CalibrateCommand& command, const Calibrati
                        ScalesText(v.scales), 100 * v.error);
   }
   out += fmt::format("{} samples, {} tokens; {:.0f} tokens/s; observer {}, strategy {}\n",
-                     state.num_samples_done, state.num_tokens_done, TokensPerSecond(report),
-                     ObserverName(command.observer), command.per_head ? "attn_head" : "tensor");
+                     state.num_samples_done, state.num_tokens_done,
+                     TokensPerSecond(report, report.seconds), ObserverName(command.observer),
+                     command.per_head ? "attn_head" : "tensor");
+  if (report.prefill_seconds > 0) {
+    out += fmt::format("without statistics {:.0f} tokens/s: calibration has {:.2f} of that speed\n",
+                       TokensPerSecond(report, report.prefill_seconds), PrefillShare(report));
+  }
   out += fmt::format("written: {}\nserve it: kvserve {} --kv-cache-dtype fp8\n", command.output_dir,
                      command.output_dir);
   return out;
@@ -90,13 +99,17 @@ std::string CalibrateReportJson(const CalibrateCommand& command, const Calibrati
                       {"k", HalfJson(HalfOf(command, state, report, layer, false))},
                       {"v", HalfJson(HalfOf(command, state, report, layer, true))}});
   }
-  const nlohmann::ordered_json json = {{"output_dir", command.output_dir},
-                                       {"num_samples", state.num_samples_done},
-                                       {"num_tokens", state.num_tokens_done},
-                                       {"tokens_per_second", TokensPerSecond(report)},
-                                       {"observer", ObserverName(command.observer)},
-                                       {"strategy", command.per_head ? "attn_head" : "tensor"},
-                                       {"layers", layers}};
+  nlohmann::ordered_json json = {{"output_dir", command.output_dir},
+                                 {"num_samples", state.num_samples_done},
+                                 {"num_tokens", state.num_tokens_done},
+                                 {"tokens_per_second", TokensPerSecond(report, report.seconds)},
+                                 {"observer", ObserverName(command.observer)},
+                                 {"strategy", command.per_head ? "attn_head" : "tensor"},
+                                 {"layers", layers}};
+  if (report.prefill_seconds > 0) {
+    json["prefill_tokens_per_second"] = TokensPerSecond(report, report.prefill_seconds);
+    json["share_of_prefill_speed"] = PrefillShare(report);
+  }
   return json.dump(2) + "\n";
 }
 

@@ -14,6 +14,7 @@ struct CalibrateReport {
   KvScales scales;
   uint64_t num_tokens_computed = 0;  // in this run, in `seconds`
   double seconds = 0.0;
+  double prefill_seconds = 0.0;  // of the same tokens without statistics; 0: not measured
 };
 
 std::string ObserverName(KvScaleFit observer);

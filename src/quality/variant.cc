@@ -46,9 +46,11 @@ Result<void> GiveScales(const std::string& name, const ModelLoadOptions& load,
                         Variant& variant) {
   const KvLayout layout = variant.cache.layout();
   if (name == "none") return {};
-  if (name == "random") {
+  if (name == "random" || name == "random-head") {
+    ModelLoadOptions on_random_tokens = load;
+    on_random_tokens.kv_scales_per_head = name == "random-head";
     std::swap(model.kv_cache(), variant.cache);
-    const auto done = CalculateKvScales(load, model, backend);
+    const auto done = CalculateKvScales(on_random_tokens, model, backend);
     std::swap(model.kv_cache(), variant.cache);
     return done;
   }

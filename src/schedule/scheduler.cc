@@ -111,7 +111,7 @@ bool Scheduler::ResetPrefixCache() {
 
 void Scheduler::Restart(uint32_t num_blocks, uint64_t kv_identity) {
   Impl& old = *impl_;
-  KVS_CHECK(!old.plan_is_open);
+  KVS_CHECK_OP(old.num_open_steps, ==, 0u);
   KVS_CHECK_OP(num_blocks, >=, old.config.num_blocks);
   while (!old.running.empty()) old.PreemptLast();
   SchedulerConfig config = old.config;

@@ -111,8 +111,8 @@ class Scheduler {
   // Forgets cached blocks; false, changing nothing, when a block is held.
   bool ResetPrefixCache();
   // The cache became another one, in which nothing is stored: every sequence waits again, in its
-  // order, and is computed from its first token when its turn comes. REQUIRES: not between Plan and
-  // Commit; no fewer blocks than before, for CanEverFit has let in what fitted.
+  // order, and is computed from its first token when its turn comes. REQUIRES: no step is open; no
+  // fewer blocks than before, for CanEverFit has let in what fitted.
   void Restart(uint32_t num_blocks, uint64_t kv_identity);
   // Aborts when an invariant of docs/ARCHITECTURE.md does not hold. Cheap enough for idle rounds.
   void CheckIntegrity() const;

@@ -18,6 +18,16 @@ TEST(Resolve, DefaultsAreTheModels) {
   EXPECT_EQ(options->served_model_names, (std::vector<std::string>{"default"}));
 }
 
+TEST(Resolve, CalibratingOnRequestsSequencesFitThePoolWhileItIsBf16) {
+  const auto options = Resolve(
+      {"--kv-cache-dtype", "fp8", "--calibrate-on-requests", "8", "--kv-cache-tokens", "1024"});
+  ASSERT_TRUE(options) << options.error().message();
+  EXPECT_EQ(options->kv_dtype, KvCacheDType::kF8E4M3);
+  EXPECT_EQ(options->num_blocks, 64u);
+  EXPECT_EQ(options->num_calibration_blocks, 32u);
+  EXPECT_EQ(options->max_model_len, 512u);
+}
+
 TEST(Resolve, AutoKvDtypeFollowsTheWeights) {
   EXPECT_EQ(Resolve({"--dtype", "float32"})->kv_dtype, KvCacheDType::kF32);
   EXPECT_EQ(Resolve({"--dtype", "float16"})->kv_dtype, KvCacheDType::kF16);

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "support/engine_harness.h"
@@ -266,6 +267,67 @@ TEST_P(EngineSteps, AStuckStepShowsInTheHeartbeat) {
   EXPECT_GE(harness.engine->SecondsSinceHeartbeat(), 0.09);
   harness.gate.Open();
   call.Read();
+}
+
+KvCacheFacts LargerCache() {
+  return {.layout = SmallEngineOptions().kv_layout,
+          .num_blocks = 64,
+          .identity = 5,
+          .scale_source = "requests"};
+}
+
+void ExpectOneSwitchThatChangesNoOutput(bool pipelined) {
+  std::atomic<int> num_switches{0};
+  EngineOptions options = SmallEngineOptions();
+  options.kv_scale_source = "requests_awaited";
+  options.num_requests_before_switch = 3;
+  options.switch_kv_cache = [&]() -> std::optional<KvCacheFacts> {
+    ++num_switches;
+    return LargerCache();
+  };
+  EngineHarness harness(options, pipelined);
+  for (int i = 0; i < 2; ++i) {
+    Call call(*harness.engine, MakeRequest(MakePrompt(1, 20), 2));
+    call.Read();
+  }
+  EXPECT_EQ(num_switches, 0);
+  EXPECT_EQ(MetricValue(harness.metrics, "kvserve_kv_scales_info", {"requests_awaited"}), 1);
+
+  // The third request ends while others run, wait, and share its prefix.
+  std::vector<Call> calls;
+  calls.emplace_back(*harness.engine, MakeRequest(MakePrompt(1, 20), 2));
+  for (uint32_t i = 0; i < 12; ++i) {
+    calls.emplace_back(*harness.engine, MakeRequest(MakePrompt(i, 40), 30));
+  }
+  calls[0].Read();
+  for (uint32_t i = 0; i < 12; ++i) {
+    EXPECT_EQ(calls[i + 1].Read().tokens(), FakeModel::GreedyOutput(MakePrompt(i, 40), 30));
+  }
+  EXPECT_EQ(num_switches, 1);
+  EXPECT_EQ(MetricValue(harness.metrics, "kvserve_kv_scales_info", {"requests\""}), 1);
+  EXPECT_EQ(harness.metrics.Serialize().find("requests_awaited"), std::string::npos);
+  EXPECT_GT(MetricValue(harness.metrics, "vllm:num_preemptions_total"), 0);
+}
+
+TEST(Engine, TheCacheIsSwitchedOnceAfterSoManyRequestsAndNoOutputChanges) {
+  ExpectOneSwitchThatChangesNoOutput(false);
+  ExpectOneSwitchThatChangesNoOutput(true);
+}
+
+TEST(Engine, ASwitchThatFailsChangesNothingAndIsTriedAgain) {
+  std::atomic<int> num_switches{0};
+  EngineOptions options = SmallEngineOptions();
+  options.num_requests_before_switch = 2;
+  options.switch_kv_cache = [&]() -> std::optional<KvCacheFacts> {
+    ++num_switches;
+    return std::nullopt;
+  };
+  EngineHarness harness(options);
+  for (int i = 0; i < 5; ++i) {
+    Call call(*harness.engine, MakeRequest(MakePrompt(1, 40), 2));
+    EXPECT_EQ(call.Read().events[0].num_cached_tokens, i == 0 ? 0u : 32u);
+  }
+  EXPECT_EQ(num_switches, 2);
 }
 
 }  // namespace

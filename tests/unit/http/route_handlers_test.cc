@@ -64,7 +64,7 @@ TEST_F(RoutesTest, ResetPrefixCacheIsHonest) {
 
 TEST_F(RoutesTest, PlainAnswers) {
   EXPECT_EQ(Ask("GET", "/version").body, R"({"version":"1.2.3"})");
-  EXPECT_EQ(Ask("GET", "/server_info").body, context_.server_info_json);
+  EXPECT_EQ(Ask("GET", "/server_info").body, context_.server_info());
 }
 
 TEST_F(RoutesTest, SeedsDifferButComeFromTheServersSeed) {

@@ -19,7 +19,7 @@ class RoutesTest : public ::testing::Test {
     context_.served_model_names = {"tiny", "org/tiny"};
     context_.model_root = "/models/tiny";
     context_.version = "1.2.3";
-    context_.server_info_json = R"({"kv_cache_dtype":"fp8_e4m3"})";
+    context_.server_info = [] { return R"({"kv_cache_dtype":"fp8_e4m3"})"; };
   }
 
   Routes& routes() {

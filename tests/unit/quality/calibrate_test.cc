@@ -113,6 +113,21 @@ TEST(Calibrate, AnArtifactCanBeCalibratedAgain) {
   EXPECT_EQ(ScalesServed(dir / "second").size(), 32u);
 }
 
+TEST(Calibrate, TellsWhatStatisticsCostWithoutChangingThem) {
+  const TempDir dir;
+  const nlohmann::json plain = Calibrate(CommandFor(dir / "plain"));
+  EXPECT_FALSE(plain.contains("share_of_prefill_speed"));
+  CalibrateCommand command = CommandFor(dir / "compared");
+  command.compare_prefill = true;
+  const nlohmann::json compared = Calibrate(command);
+  EXPECT_EQ(compared["layers"], plain["layers"]);
+  EXPECT_EQ(compared["num_tokens"], plain["num_tokens"]);
+  const double share = compared["share_of_prefill_speed"];
+  EXPECT_GT(share, 0.0);
+  EXPECT_NEAR(share * compared["prefill_tokens_per_second"].get<double>(),
+              compared["tokens_per_second"].get<double>(), 1.0);
+}
+
 TEST(Calibrate, ObserversThatClipGiveSmallerScales) {
   const TempDir dir;
   CalibrateCommand command = CommandFor(dir / "minmax");

@@ -190,13 +190,15 @@ TEST(Scheduler, ARestartComputesAgainWhatRanAndKeepsOrderAndCounts) {
   harness.RunToEnd();
   harness.Add(TestPrompt(9), 2);  // a hit: 8 tokens of the first
   harness.Add(TestPrompt(9, 100), 12);
-  harness.Add(TestPrompt(9, 200), 12);  // waits for a seat
+  harness.Add(TestPrompt(9, 200), 12);
+  harness.Add(TestPrompt(9, 300), 12);  // waits for a seat
   ASSERT_TRUE(harness.Step());
   ASSERT_TRUE(harness.Step());
   ASSERT_TRUE(harness.Step());
   const SchedulerStats before = harness.stats();
   ASSERT_EQ(before.prefix_hit_tokens, 8u);
   ASSERT_EQ(before.num_running, 2u);
+  ASSERT_EQ(before.num_waiting, 1u);
 
   harness.scheduler().Restart(12, 77);
   EXPECT_EQ(harness.stats().num_running, 0u);
@@ -209,7 +211,8 @@ TEST(Scheduler, ARestartComputesAgainWhatRanAndKeepsOrderAndCounts) {
   harness.RunToEnd();
   harness.ExpectOutputsAsAlone();
   EXPECT_EQ(harness.outcome(3).num_preemptions, 1u);
-  EXPECT_EQ(harness.outcome(4).num_preemptions, 0u);
+  EXPECT_EQ(harness.outcome(4).num_preemptions, 1u);
+  EXPECT_EQ(harness.outcome(5).num_preemptions, 0u);
 }
 
 TEST(Scheduler, ARestartGivesMoreBlocksButAdmitsWhatFittedBefore) {
