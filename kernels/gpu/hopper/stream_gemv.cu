@@ -5,7 +5,6 @@
 namespace kvs::gpu {
 namespace {
 
-using hopper::StreamGemvKernel;
 using hopper::StreamGemvParams;
 
 size_t LargestDynamic(const DeviceFacts& facts) {
@@ -13,7 +12,13 @@ size_t LargestDynamic(const DeviceFacts& facts) {
   return facts.max_shared_bytes > kStatic ? facts.max_shared_bytes - kStatic : 0;
 }
 
+bool HoldsXInRegisters(const LinearParams& params) {
+  return params.norm_weight == nullptr &&
+         params.weight->in_features <= hopper::kRegisterChunks * hopper::kChunk;
+}
+
 size_t XBytes(const LinearParams& params) {
+  if (HoldsXInRegisters(params)) return 0;
   return size_t{params.num_rows} * hopper::StreamXStride(params.weight->in_features) * 2;
 }
 
@@ -30,7 +35,10 @@ uint32_t NumStages(const LinearParams& params, const DeviceFacts& facts) {
 void PrepareStreamGemv(const DeviceFacts& facts) {
   if (facts.major != 9) return;
   for (const DType act : {DType::kBf16, DType::kF16}) {
-    DispatchAct(act, [&]<class T>() { AllowShared(StreamGemvKernel<T>, LargestDynamic(facts)); });
+    DispatchAct(act, [&]<class T>() {
+      AllowShared(hopper::StreamGemvKernel<T, false>, LargestDynamic(facts));
+      AllowShared(hopper::StreamGemvKernel<T, true>, LargestDynamic(facts));
+    });
   }
 }
 
@@ -61,7 +69,9 @@ void StreamGemv(const LinearParams& params, const Launch& launch) {
   const auto processors = static_cast<uint32_t>(launch.facts->num_multiprocessors);
   const size_t shared_bytes = stream.num_stages * hopper::kStageBytes + XBytes(params);
   DispatchAct(launch.act, [&]<class T>() {
-    LaunchKernel(StreamGemvKernel<T>, dim3(std::min(processors, stream.num_outputs)),
+    auto* const kernel = HoldsXInRegisters(params) ? hopper::StreamGemvKernel<T, true>
+                                                   : hopper::StreamGemvKernel<T, false>;
+    LaunchKernel(kernel, dim3(std::min(processors, stream.num_outputs)),
                  dim3(hopper::kStreamThreads), shared_bytes, launch, stream);
   });
 }

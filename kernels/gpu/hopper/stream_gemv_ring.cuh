@@ -1,0 +1,140 @@
+// How stream_gemv.cuh brings W to shared memory: what a launch is told, the ring of stages, and the
+// producer warps that keep it on its way.
+#pragma once
+
+#include <algorithm>
+
+#include "gpu/hopper/barrier.cuh"
+#include "gpu/linear_kernels.h"
+#include "gpu/mma.cuh"
+
+namespace kvs::gpu::hopper {
+
+struct StreamGemvParams {
+  const void* x;             // [num_rows, in_features]
+  const float* norm_weight;  // [in_features], or null: x is taken as it is
+  const void* weight;        // [num_outputs, in_features]; with kSiluMul twice as many rows
+  void* out;                 // [num_rows, num_outputs]
+  uint32_t num_rows;
+  uint32_t in_features;
+  uint32_t num_outputs;
+  uint32_t num_stages;
+  float norm_eps;
+  LinearFinish finish;
+  bool out_is_f32;
+};
+
+inline constexpr uint32_t kConsumerWarps = 16;
+inline constexpr uint32_t kConsumerThreads = kConsumerWarps * kWarpSize;
+inline constexpr uint32_t kProducerWarps = 4;
+inline constexpr uint32_t kStreamThreads = kConsumerThreads + kProducerWarps * kWarpSize;
+
+inline constexpr uint32_t kTileRows = 16;
+inline constexpr uint32_t kChunk = 1024;
+inline constexpr uint32_t kSlice = kChunk / kConsumerWarps;
+inline constexpr uint32_t kSliceSteps = kSlice / kStepK;
+// x of at most so many chunks is held in registers (stream_gemv_x.cuh).
+inline constexpr uint32_t kRegisterChunks = 4;
+// Of a stage's row in shared memory: neighbouring rows begin in different halves of the banks.
+inline constexpr uint32_t kRowPitch = kChunk * 2 + 64;
+inline constexpr uint32_t kStageBytes = kTileRows * kRowPitch;
+inline constexpr uint32_t kMaxStages = 6;
+
+// Elements of a row of x in shared memory: an odd number of steps, for the same reason.
+constexpr uint32_t StreamXStride(uint32_t in_features) {
+  return (NumSteps(in_features) | 1) * kStepK;
+}
+
+struct StreamShared {
+  SharedBarrier full[kMaxStages];
+  SharedBarrier empty[kMaxStages];
+  // Of a tile, [consumer][row][row of x]; two, so that one is read while the next is written.
+  alignas(16) float sums[2][kConsumerWarps][kTileRows][kMaxStreamRows];
+  float squares[kMaxStreamRows][kConsumerWarps];
+};
+
+// A place in the ring.
+struct RingPlace {
+  uint32_t slot = 0;
+  uint32_t parity;
+
+  KVS_DEVICE void Advance(uint32_t num_stages) {
+    if (++slot < num_stages) return;
+    slot = 0;
+    parity ^= 1;
+  }
+};
+
+// Outputs of a CTA, [first, end), and how many of them a tile holds. With kSiluMul an output has
+// two rows of W, and a tile is half gate and half up.
+struct OutputRange {
+  uint32_t first, end, per_tile;
+
+  KVS_DEVICE explicit OutputRange(const StreamGemvParams& params) {
+    const uint64_t count = params.num_outputs;
+    first = static_cast<uint32_t>(count * blockIdx.x / gridDim.x);
+    end = static_cast<uint32_t>(count * (blockIdx.x + 1) / gridDim.x);
+    per_tile = params.finish == LinearFinish::kSiluMul ? kTileRows / 2 : kTileRows;
+  }
+};
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+
+// By the lanes where `active` is not 0; all lanes of a warp call it with the same addresses, which
+// keeps them out of the vector registers.
+KVS_DEVICE void CopyRow(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier,
+                        uint32_t active) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.u32 p, %4, 0;\n"
+      "@p cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n"
+      "}" ::"r"(to),
+      "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier), "r"(active)
+      : "memory");
+}
+
+// Shows the copy engine the barriers that this thread has made.
+KVS_DEVICE void FenceInit() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+KVS_DEVICE void ArriveExpecting(uint32_t barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+// Producer warp `producer` copies every kProducerWarps-th row of each stage.
+KVS_DEVICE void ProduceStages(const StreamGemvParams& params, StreamShared& shared,
+                              const uint8_t* stages, uint32_t producer) {
+  const OutputRange range(params);
+  const bool pairs = params.finish == LinearFinish::kSiluMul;
+  const uint32_t leader = threadIdx.x % kWarpSize == 0;
+  const uint32_t row_bytes = params.in_features * 2;
+  const uint32_t full = SharedAddress(shared.full), first_stage = SharedAddress(stages);
+  RingPlace at{.parity = 1};
+  for (uint32_t output = range.first; output < range.end; output += range.per_tile) {
+    const uint32_t count = min(range.per_tile, range.end - output);
+    const auto* from = static_cast<const uint8_t*>(params.weight) + size_t{output} * row_bytes;
+    for (uint32_t done = 0; done < row_bytes; done += kChunk * 2) {
+      const uint32_t bytes = min(kChunk * 2, row_bytes - done);
+      shared.empty[at.slot].Wait(at.parity);
+      const uint32_t barrier = full + at.slot * sizeof(SharedBarrier);
+      const uint32_t to = first_stage + at.slot * kStageBytes;
+      if (producer == 0 && leader) ArriveExpecting(barrier, bytes * count * (pairs ? 2 : 1));
+#pragma unroll
+      for (uint32_t i = 0; i < kTileRows / kProducerWarps; ++i) {
+        const uint32_t row = i * kProducerWarps + producer;
+        const uint32_t in_part = row % range.per_tile;
+        const size_t weight_row = in_part + (row < range.per_tile ? 0 : params.num_outputs);
+        CopyRow(to + row * kRowPitch, from + weight_row * row_bytes + done, bytes, barrier,
+                leader & (in_part < count));
+      }
+      at.Advance(params.num_stages);
+    }
+  }
+}
+
+KVS_DEVICE void SyncConsumers() { WaitNamedBarrier(1, kConsumerThreads); }
+
+#endif
+
+}  // namespace kvs::gpu::hopper
