@@ -144,16 +144,17 @@ TEST(GpuLinear, StreamMatchesReference) {
   }
 }
 
-// x normalized, the product of every finish; `out` holds values before. float64.
+// x, normalized when `norm` is not empty, the product and its finish; `out` holds `before`.
+// float64.
 std::vector<double> WantFused(const std::vector<float>& x, const std::vector<float>& w,
                               const std::vector<float>& norm, const std::vector<float>& before,
                               const LinearParams& params) {
   const uint32_t rows = params.num_rows, dim = params.weight->in_features;
   const uint32_t columns = params.weight->out_features;
-  std::vector<double> residual(x.begin(), x.begin() + size_t{rows} * dim);
-  const auto normed = naive::AddRmsNorm(&residual, {}, norm, rows, params.norm_eps);
+  std::vector<double> in(x.begin(), x.begin() + size_t{rows} * dim);
+  if (!norm.empty()) in = naive::AddRmsNorm(&in, {}, norm, rows, params.norm_eps);
   const auto product =
-      naive::Linear(std::vector<float>(normed.begin(), normed.end()), w, rows, dim, columns);
+      naive::Linear(std::vector<float>(in.begin(), in.end()), w, rows, dim, columns);
   std::vector<double> want;
   for (uint32_t row = 0; row < rows; ++row) {
     const double* of_row = product.data() + size_t{row} * columns;
@@ -185,25 +186,34 @@ TEST(GpuLinear, StreamNormalizesAndFinishes) {
       const DeviceArray<uint16_t> device_x(x), device_w(w);
       const DeviceArray<float> device_norm(norm);
       const GpuWeight weight = WeightOver(device_w, columns, dim, act);
+      const auto check = [&](const LinearFinish finish, uint32_t rows, bool normalizes) {
+        const DeviceArray<uint16_t> out(before);
+        const LinearParams params = {.x = device_x.data(),
+                                     .weight = &weight,
+                                     .out = out.data(),
+                                     .num_rows = rows,
+                                     .out_is_f32 = false,
+                                     .norm_weight = normalizes ? device_norm.data() : nullptr,
+                                     .norm_eps = 1e-5f,
+                                     .finish = finish};
+        if (!StreamGemvServes(params, facts)) return;
+        StreamGemv(params, TestLaunch(act));
+        const auto want =
+            WantFused(Decode16(x, act), Decode16(w, act), normalizes ? norm : std::vector<float>(),
+                      Decode16(before, act), params);
+        auto got = out.ToHost();
+        EXPECT_TRUE(std::equal(got.begin() + static_cast<ptrdiff_t>(want.size()), got.end(),
+                               before.begin() + static_cast<ptrdiff_t>(want.size())));
+        got.resize(want.size());
+        EXPECT_LT(RelativeRms(Decode16(got, act), want), act == DType::kF16 ? 2e-3 : 1e-2)
+            << Name({columns, dim}, rows) << " finish " << static_cast<int>(finish)
+            << (normalizes ? " of normalized rows" : "");
+      };
       for (const LinearFinish finish :
            {LinearFinish::kStore, LinearFinish::kAdd, LinearFinish::kSiluMul}) {
         for (const uint32_t rows : {1u, 3u, 8u}) {
-          const DeviceArray<uint16_t> out(before);
-          const LinearParams params = {device_x.data(),    &weight, out.data(), rows, false,
-                                       device_norm.data(), 1e-5f,   finish};
-          if (!StreamGemvServes(params, facts)) continue;
-          StreamGemv(params, TestLaunch(act));
-          const auto want =
-              WantFused(Decode16(x, act), Decode16(w, act), norm, Decode16(before, act), params);
-          auto got = Decode16(out.ToHost(), act);
-          const std::vector<float> rest(got.begin() + static_cast<ptrdiff_t>(want.size()),
-                                        got.end());
-          got.resize(want.size());
-          EXPECT_LT(RelativeRms(got, want), act == DType::kF16 ? 2e-3 : 1e-2)
-              << Name({columns, dim}, rows) << " finish " << static_cast<int>(finish);
-          const auto all = Decode16(before, act);
-          EXPECT_TRUE(std::equal(rest.begin(), rest.end(),
-                                 all.end() - static_cast<ptrdiff_t>(rest.size())));
+          check(finish, rows, true);
+          check(finish, rows, false);
         }
       }
     }

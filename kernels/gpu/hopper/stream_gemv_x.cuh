@@ -1,7 +1,7 @@
 // How a consumer of stream_gemv.cuh holds x, after it has waited for the kernel in front: in
 // registers where in_features is small and x is taken as it is, each warp its own columns, else in
-// shared memory. Piece is what lane (g, t) multiplies in a step of a chunk: elements 8t..8t+7 of row
-// g of x. Rows past the last repeat it.
+// shared memory. Piece is what lane (g, t) multiplies in a step of a chunk: elements 8t..8t+7 of
+// row g of x. Rows past the last repeat it.
 #pragma once
 
 #include "gpu/hopper/stream_gemv_ring.cuh"
