@@ -88,7 +88,7 @@ double MicrosecondsPerLaunch(const std::vector<std::function<void(const Launch&)
   KVS_GPU(StreamBeginCapture(launch.stream, KVS_GPU_NAME(StreamCaptureModeThreadLocal)));
   for (const auto& run : launches) run(launch);
   KVS_GPU(StreamEndCapture(launch.stream, &graph));
-  KVS_GPU(GraphInstantiate(&exec, graph, 0));
+  KVS_CHECK(InstantiateGraph(&exec, graph) == kSuccess);
   const double ms =
       MedianMilliseconds(launch.stream, 9, [&] { KVS_GPU(GraphLaunch(exec, launch.stream)); });
   KVS_GPU(GraphExecDestroy(exec));
