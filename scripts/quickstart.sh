@@ -10,7 +10,8 @@ kvserve=build/$preset/src/kvserve
 
 scripts/packages.sh build
 if [ ! -f "build/$preset/CMakeCache.txt" ]; then
-  cmake --preset "$preset" -DKVS_BUILD_TESTS=OFF -DKVS_BUILD_BENCHMARKS=OFF
+  cmake --preset "$preset" -DKVS_JOINED_SOURCES=ON -DKVS_BUILD_TESTS=OFF \
+    -DKVS_BUILD_BENCHMARKS=OFF
 fi
 cmake --build --preset "$preset" --target kvserve
 

@@ -185,6 +185,36 @@ def check_functions(root, names):
                    f"{FUNCTION_LINES_MAX}")
 
 
+def unnamed(lines):
+    """(line number, what) of the definitions in unnamed namespaces: names, and functions whole."""
+    inside = False
+    for number, line in enumerate(lines, 1):
+        if line in ("namespace {", "}  // namespace"):
+            inside = line == "namespace {"
+        elif inside and line[:1].strip():
+            name = re.match(r"(?:(?:struct|class|enum class) (\w+)[^;]*$"
+                            r"|(?:inline |static )*const(?:expr)? [^(]*?\b(k\w+)\b(?! \*))", line)
+            if name:
+                yield number, name[1] or name[2]
+            elif re.match(r"using \w+ = |[\w:<>,&* ]+[ &*]\w+\(.*[{},;(]$", line):
+                yield number, line
+
+
+def check_unnamed(root, names):
+    """Sources of a layer may be compiled as one (KVS_JOINED_SOURCES), and names mean one thing in it."""
+    seen = {}
+    for name in names:
+        layer = layer_of(name)
+        if not layer or not name.endswith(".cc"):
+            continue
+        for number, what in unnamed((root / name).read_text(encoding="utf-8").splitlines()):
+            alias = re.match(r"using (\w+) = ", what)
+            key = (layer, alias[1] if alias else what)
+            file, first = seen.setdefault(key, (name, what))
+            if file != name and (not alias or first != what):
+                yield (f"{name}:{number}: {key[1].rstrip(' {')} is in an unnamed namespace of {file} too")
+
+
 def find(root):
     names = sorted(path.relative_to(root).as_posix() for folder in FOLDERS
                    for path in (root / folder).rglob("*") if path.suffix in SUFFIXES)
@@ -195,6 +225,7 @@ def find(root):
             findings += check(name, lines)
         findings += check_mirror(root, name, lines)
     product = [name for name in names if not name.startswith("tests/")]
+    findings += check_unnamed(root, names)
     return findings + list(check_functions(root, product))
 
 

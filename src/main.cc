@@ -1,6 +1,7 @@
 // kvserve: parse, bind, load, listen, drain. The process's table of contents.
 
 #include <cstdio>
+#include <exception>
 #include <type_traits>
 #include <variant>
 
@@ -54,11 +55,7 @@ int Measure(const Command& command,
   return report ? Print(*report) : Fail(report.error());
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const auto command = kvs::ParseCommand(argc, argv);
-  if (!command) return Fail(command.error());
+int Run(const kvs::Command& command) {
   return std::visit(
       [](const auto& asked) {
         using T = std::decay_t<decltype(asked)>;
@@ -73,5 +70,17 @@ int main(int argc, char** argv) {
         if constexpr (std::is_same_v<T, kvs::DoctorCommand>) return kvs::RunDoctor(asked);
         if constexpr (std::is_same_v<T, kvs::PrintCommand>) return Print(asked.text);
       },
-      *command);
+      command);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const auto command = kvs::ParseCommand(argc, argv);
+    return command ? Run(*command) : Fail(command.error());
+  } catch (const std::exception& error) {  // want of memory: all else is a Result
+    std::fprintf(stderr, "kvserve: %s\n", error.what());
+    return kvs::ExitCodeOf(kvs::Code::kOsError);
+  }
 }

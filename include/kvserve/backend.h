@@ -113,6 +113,11 @@ class Backend {
 
   // kOsError when the memory cannot be had; `what` names its use in the message.
   virtual Result<DeviceBuffer> Allocate(size_t bytes, const char* what) = 0;
+  // The same for memory that is used bit by bit, and perhaps never all of it: where the system
+  // hands out pages on their first use, these may come so, and the start does not wait for them.
+  virtual Result<DeviceBuffer> AllocatePool(size_t bytes, const char* what) {
+    return Allocate(bytes, what);
+  }
   virtual void CopyToDevice(void* device, const void* host, size_t bytes) = 0;
   virtual void CopyToHost(void* host, const void* device, size_t bytes) = 0;
 

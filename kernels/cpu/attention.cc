@@ -58,7 +58,8 @@ Result<void> AttentionOp::Reserve(const BackendLimits& limits, uint32_t num_thre
                        limits.num_heads * DivUp(limits.max_model_len, kRangePositions);
   const size_t partial_bytes = partials_capacity_ * StateStride(limits.head_dim) * sizeof(float);
 
-  auto memory = AllocatePages(num_threads * thread_bytes + partial_bytes, "attention scratch");
+  auto memory =
+      AllocatePages(num_threads * thread_bytes + partial_bytes, "attention scratch", Pages::kNow);
   if (!memory) return tl::unexpected<Status>(std::move(memory).error());
   memory_ = std::move(*memory);
   uint8_t* next = memory_.as<uint8_t>();

@@ -46,7 +46,10 @@ class CpuBackend final : public Backend {
   DType activation_dtype() const override { return DType::kF32; }
 
   Result<DeviceBuffer> Allocate(size_t bytes, const char* what) override {
-    return AllocatePages(bytes, what);
+    return AllocatePages(bytes, what, Pages::kNow);
+  }
+  Result<DeviceBuffer> AllocatePool(size_t bytes, const char* what) override {
+    return AllocatePages(bytes, what, Pages::kOnUse);
   }
   void CopyToDevice(void* device, const void* host, size_t bytes) override {
     std::memcpy(device, host, bytes);
@@ -67,7 +70,8 @@ class CpuBackend final : public Backend {
     const uint32_t max_in =
         std::max({limits.hidden_size, limits.intermediate_size, limits.experts.intermediate_size,
                   limits.num_heads * limits.head_dim});
-    auto scratch = AllocatePages(LinearOp::ScratchBytes(max_rows, max_in), "activation scratch");
+    auto scratch =
+        AllocatePages(LinearOp::ScratchBytes(max_rows, max_in), "activation scratch", Pages::kNow);
     if (!scratch) return tl::unexpected<Status>(std::move(scratch).error());
     linear_scratch_ = std::move(*scratch);
     KVS_RETURN_IF_ERROR(attention_.Reserve(limits, pool_.num_threads()));

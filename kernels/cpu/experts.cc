@@ -60,7 +60,7 @@ Result<void> ExpertOps::Reserve(const BackendLimits& limits) {
   order_.resize(size_t{limits.max_num_batched_tokens} * experts.num_per_token);
   max_features_ = std::max(limits.hidden_size, 2 * experts.intermediate_size);
   const size_t floats = size_t{kXMaxRows} * max_features_;
-  auto memory = AllocatePages(2 * floats * sizeof(float), "expert scratch");
+  auto memory = AllocatePages(2 * floats * sizeof(float), "expert scratch", Pages::kNow);
   if (!memory) return tl::unexpected<Status>(std::move(memory).error());
   memory_ = std::move(*memory);
   gathered_ = memory_.as<float>();

@@ -21,9 +21,14 @@ constexpr size_t MappedBytes(size_t bytes) {
 
 void Unmap(void* data, size_t bytes) { munmap(data, MappedBytes(bytes)); }
 
+// One write a small page: the system may not have given huge ones.
+void Touch(uint8_t* data, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += kPage) static_cast<volatile uint8_t*>(data)[at] = 0;
+}
+
 }  // namespace
 
-Result<DeviceBuffer> AllocatePages(size_t bytes, const char* what) {
+Result<DeviceBuffer> AllocatePages(size_t bytes, const char* what, Pages pages) {
   if (bytes == 0) return DeviceBuffer();
   const size_t mapped = MappedBytes(bytes);
   const bool huge = bytes >= kHugePage;
@@ -43,6 +48,7 @@ Result<DeviceBuffer> AllocatePages(size_t bytes, const char* what) {
     if (slack > head) munmap(data + mapped, slack - head);
     madvise(data, mapped, MADV_HUGEPAGE);  // only advice: small pages are slower, not wrong
   }
+  if (pages == Pages::kNow) Touch(data, bytes);
   return DeviceBuffer(data, bytes, &Unmap);
 }
 

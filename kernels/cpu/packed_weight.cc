@@ -153,7 +153,8 @@ Result<std::unique_ptr<PackedWeight>> PackWeight(std::span<const HostMatrix> par
   weight->out_features = static_cast<uint32_t>(rows);
   weight->in_features = parts[0].cols;
   weight->dtype = dtype;
-  auto panels = AllocatePages(weight->panel_bytes() * weight->num_panels(), "weights");
+  auto panels =
+      AllocatePages(weight->panel_bytes() * weight->num_panels(), "weights", Pages::kOnUse);
   if (!panels) return tl::unexpected<Status>(std::move(panels).error());
   weight->panels = std::move(*panels);
 

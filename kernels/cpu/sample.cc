@@ -37,7 +37,7 @@ Result<void> SampleOp::Reserve(uint32_t vocab_size, uint32_t num_threads) {
   const size_t thread_bytes =
       row_bytes + size_t{vocab_size} * sizeof(Candidate) + NumChunks(vocab_size) * sizeof(double);
   const size_t stride = (thread_bytes + 63) / 64 * 64;
-  auto memory = AllocatePages(stride * num_threads, "sampling scratch");
+  auto memory = AllocatePages(stride * num_threads, "sampling scratch", Pages::kNow);
   if (!memory) return tl::unexpected<Status>(std::move(memory).error());
   memory_ = std::move(*memory);
   scratch_.clear();

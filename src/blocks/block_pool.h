@@ -11,8 +11,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <vector>
 
+#include "base/huge_pages.h"
 #include "blocks/block_hash.h"
 #include "blocks/hash_index.h"
 #include "kvserve/ids.h"
@@ -100,8 +100,8 @@ class BlockPool {
 
   const uint32_t num_blocks_;
   const uint32_t block_size_;
-  std::vector<Block> blocks_;    // [num_blocks + 1]
-  std::vector<TokenId> tokens_;  // [num_blocks + 1][block_size], of cached blocks
+  HugePageVector<Block> blocks_;    // [num_blocks + 1]
+  HugePageVector<TokenId> tokens_;  // [num_blocks + 1][block_size], of cached blocks
   HashIndex<BlockId> index_;
   uint32_t num_free_ = 0;
   uint32_t num_cached_free_ = 0;

@@ -4,8 +4,8 @@
 
 #include <bit>
 #include <cstdint>
-#include <vector>
 
+#include "base/huge_pages.h"
 #include "blocks/block_hash.h"
 #include "kvserve/check.h"
 
@@ -58,7 +58,7 @@ class HashIndex {
   void Prefetch(const BlockHash& hash) const { __builtin_prefetch(&slots_[hash.low & mask_]); }
 
  private:
-  struct Slot {
+  struct alignas(32) Slot {  // in one cache line
     BlockHash hash;
     Value value{};
   };
@@ -73,7 +73,7 @@ class HashIndex {
 
   const uint32_t max_num_entries_;
   const uint64_t mask_;
-  std::vector<Slot> slots_;
+  HugePageVector<Slot> slots_;
   uint32_t num_entries_ = 0;
 };
 

@@ -12,7 +12,7 @@
 namespace kvs {
 namespace {
 
-int Fail(const Status& status) {
+int BenchFailed(const Status& status) {
   fmt::print(stderr, "kvserve bench: {}\n", status.message());
   return ExitCodeOf(status.code());
 }
@@ -28,10 +28,10 @@ void ShowProgress(size_t done, size_t failed, size_t total) {
 
 int RunBench(const BenchCommand& command) {
   const auto url = ParseUrl(command.url);
-  if (!url) return Fail(url.error());
+  if (!url) return BenchFailed(url.error());
   CompletionsApi api(*url, command.api_key);
   const auto workload = MakeWorkload(command, &api);
-  if (!workload) return Fail(workload.error());
+  if (!workload) return BenchFailed(workload.error());
 
   const BenchTarget target{*url, command.api_key, command.concurrency};
   const size_t total = workload->asks.size();

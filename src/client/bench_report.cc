@@ -7,7 +7,7 @@
 namespace kvs {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 double PerSecond(double count, double seconds) { return seconds > 0.0 ? count / seconds : 0.0; }
 
@@ -29,7 +29,7 @@ std::string Row(const char* name, const Distribution& seconds) {
                      ms(seconds.p99), ms(seconds.max));
 }
 
-Json DistributionJson(const Distribution& seconds) {
+OrderedJson DistributionJson(const Distribution& seconds) {
   return {{"mean", seconds.mean * 1e3}, {"p50", seconds.p50 * 1e3}, {"p90", seconds.p90 * 1e3},
           {"p99", seconds.p99 * 1e3},   {"max", seconds.max * 1e3}, {"count", seconds.count}};
 }
@@ -94,7 +94,7 @@ std::string BenchText(const BenchCommand& command, const BenchWorkload& workload
 
 std::string BenchJson(const BenchCommand& command, const BenchWorkload& workload,
                       const BenchFigures& figures) {
-  Json json;
+  OrderedJson json;
   json["model"] = workload.model;
   json["num_prompts"] = command.num_prompts;
   if (command.request_rate > 0.0) {
@@ -125,11 +125,11 @@ std::string BenchJson(const BenchCommand& command, const BenchWorkload& workload
   json["time_to_first_token_ms"] = DistributionJson(figures.ttft_s);
   json["inter_token_latency_ms"] = DistributionJson(figures.inter_token_s);
   json["end_to_end_ms"] = DistributionJson(figures.total_s);
-  json["errors"] = Json::object();
+  json["errors"] = OrderedJson::object();
   for (const auto& [kind, errors] : figures.errors) {
     json["errors"][kind] = {{"count", errors.count}, {"example", errors.example}};
   }
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 }  // namespace kvs

@@ -17,7 +17,7 @@
 namespace kvs {
 namespace {
 
-constexpr uint32_t kProbeWords = 64;
+constexpr uint32_t kSizingWords = 64;
 constexpr int kPromptAttempts = 3;
 constexpr int kCounterPolls = 10;
 constexpr std::chrono::milliseconds kCounterPollInterval(100);
@@ -90,10 +90,10 @@ class CacheCheck {
   // Tokens per word here; also opens the connection, so that the first time measured has no
   // handshake in it.
   Result<double> Probe() {
-    ask_.prompt = RandomWords(kProbeWords, random_);
+    ask_.prompt = RandomWords(kSizingWords, random_);
     const auto probe = Send();
     if (!probe) return tl::unexpected(probe.error());
-    return std::max(1u, probe->usage->prompt_tokens) / static_cast<double>(kProbeWords);
+    return std::max(1u, probe->usage->prompt_tokens) / static_cast<double>(kSizingWords);
   }
 
   // Sends a prompt of at least the length asked for, a new one when the first guess was short.
@@ -246,7 +246,7 @@ std::string TextReport(const Finding& finding) {
   return text;
 }
 
-int Fail(const Status& status) {
+int CheckFailed(const Status& status) {
   fmt::print(stderr, "kvserve check-cache: {}\n", status.message());
   return ExitCodeOf(status.code());
 }
@@ -255,9 +255,9 @@ int Fail(const Status& status) {
 
 int RunCheckCache(const CheckCacheCommand& command) {
   const auto url = ParseUrl(command.url);
-  if (!url) return Fail(url.error());
+  if (!url) return CheckFailed(url.error());
   const auto finding = CacheCheck(command, *url).Run();
-  if (!finding) return Fail(finding.error());
+  if (!finding) return CheckFailed(finding.error());
   const std::string report = command.json ? JsonReport(*finding) : TextReport(*finding);
   std::fwrite(report.data(), 1, report.size(), stdout);
   std::fflush(stdout);

@@ -5,17 +5,12 @@
 namespace kvs {
 namespace {
 
-constexpr bool kCommon = true;
-constexpr uint64_t kMaxTokens = 1u << 24;
-
 bool IsUrl(const std::string& text) {
   for (const std::string_view scheme : {"http://", "https://"}) {
     if (text.compare(0, scheme.size(), scheme) == 0) return text.size() > scheme.size();
   }
   return false;
 }
-
-bool IsNotEmpty(const std::string& text) { return !text.empty(); }
 
 // What the two commands that talk to a server share.
 template <class Command>

@@ -8,10 +8,7 @@ namespace {
 using S = ServeSettings;
 using Table = std::vector<Flag<S>>;
 
-constexpr bool kCommon = true;
 constexpr uint64_t kU32Max = UINT32_MAX;
-
-bool IsNotEmpty(const std::string& text) { return !text.empty(); }
 
 // What can stand in an Authorization header: visible ASCII without spaces.
 bool IsApiKey(const std::string& text) {

@@ -2,6 +2,7 @@
 // row here; the command line, KVSERVE_* variables, YAML keys and the help follow.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,11 @@ struct ServeSettings : ServerOptions {
 
 // The values of --inject-fault.
 std::vector<Choice<std::optional<Fault>>> FaultChoices();
+
+// Words of the tables.
+inline constexpr bool kCommon = true;
+inline constexpr uint64_t kMaxTokens = 1u << 24;
+inline bool IsNotEmpty(const std::string& text) { return !text.empty(); }
 
 std::vector<Flag<ServeSettings>> ServeFlags();
 std::vector<Flag<CheckCacheCommand>> CheckCacheFlags();

@@ -6,11 +6,6 @@
 namespace kvs {
 namespace {
 
-constexpr bool kCommon = true;
-constexpr uint64_t kMaxTokens = 1u << 24;
-
-bool IsNotEmpty(const std::string& text) { return !text.empty(); }
-
 const std::vector<Choice<KvCacheDType>>& DTypeChoices() {
   static const std::vector<Choice<KvCacheDType>> choices = {
       {"fp8", KvCacheDType::kF8E4M3},      {"fp8_e4m3", KvCacheDType::kF8E4M3},

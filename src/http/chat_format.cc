@@ -21,7 +21,7 @@ std::string PrefixOf(const AnswerHead& head, const char* object) {
   return prefix + R"(,"choices":[)";
 }
 
-const ChatLogprobs& Ours(const ChoiceLogprobs& logprobs) {
+const ChatLogprobs& OfChat(const ChoiceLogprobs& logprobs) {
   return static_cast<const ChatLogprobs&>(logprobs);  // NewLogprobs makes no others
 }
 
@@ -139,7 +139,7 @@ void ChatFormat::AppendChunk(const ChoicePiece& piece, const Usage* usage, std::
     delta += ']';
   }
   delta += '}';
-  const bool has_logprobs = piece.logprobs != nullptr && !Ours(*piece.logprobs).empty();
+  const bool has_logprobs = piece.logprobs != nullptr && !OfChat(*piece.logprobs).empty();
   if (!parts.empty() || has_logprobs || piece.end == nullptr) {
     AppendEvent(piece, delta, nullptr, usage, out);
   }
@@ -155,9 +155,9 @@ void ChatFormat::AppendEvent(const ChoicePiece& piece, const std::string& delta,
   out += fmt::format(R"({{"index":{},"delta":)", piece.index);
   out += delta;
   out += R"(,"logprobs":)";
-  const bool has_logprobs = piece.logprobs != nullptr && !Ours(*piece.logprobs).empty();
+  const bool has_logprobs = piece.logprobs != nullptr && !OfChat(*piece.logprobs).empty();
   if (has_logprobs) {
-    Ours(*piece.logprobs).Append(out);
+    OfChat(*piece.logprobs).Append(out);
   } else {
     out += "null";
   }
@@ -215,7 +215,7 @@ void ChatFormat::AppendMessage(const ChoicePiece& piece, std::string& out) const
   if (piece.logprobs == nullptr) {
     out += "null";
   } else {
-    Ours(*piece.logprobs).Append(out);
+    OfChat(*piece.logprobs).Append(out);
   }
   out += fmt::format(R"(,"finish_reason":"{}","stop_reason":)",
                      FinishReason(*piece.end, parts.tool_calls.size()));

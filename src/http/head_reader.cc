@@ -12,7 +12,8 @@ tl::expected<RequestHead, HeadError> ReadHead(Connection& connection, std::strin
     const auto end = FindHeadEnd(received, searched);
     if (!end) return tl::unexpected(end.error());
     if (end->has_value()) {
-      auto head = ParseRequestHead(std::string_view(received).substr(0, **end));
+      const std::string_view text = received;
+      auto head = ParseRequestHead(text.substr(0, **end));
       received.erase(0, **end);
       return head;
     }

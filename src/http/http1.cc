@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <exception>
 #include <string>
 
@@ -70,7 +69,7 @@ class LibraryStream final : public httplib::Stream {
  private:
   static ssize_t TakeFrom(const std::string& from, size_t& position, char* data, size_t size) {
     const size_t taken = std::min(size, from.size() - position);
-    std::memcpy(data, from.data() + position, taken);
+    from.copy(data, taken, position);
     position += taken;
     return static_cast<ssize_t>(taken);
   }

@@ -12,6 +12,8 @@ namespace {
 // iterative; this keeps the document shallow, so that its destructor may recurse.
 class DocumentBuilder final : public nlohmann::json_sax<Json> {
  public:
+  DocumentBuilder() {}  // may throw, as Json's constructor may
+
   bool null() override { return Add(nullptr); }
   bool boolean(bool value) override { return Add(value); }
   bool number_integer(int64_t value) override { return Add(value); }

@@ -24,7 +24,7 @@ void AppendComma(std::string& list) {
   if (!list.empty()) list += ',';
 }
 
-const CompletionLogprobs& Ours(const ChoiceLogprobs& logprobs) {
+const CompletionLogprobs& OfCompletion(const ChoiceLogprobs& logprobs) {
   return static_cast<const CompletionLogprobs&>(logprobs);  // NewLogprobs makes no others
 }
 
@@ -42,7 +42,7 @@ void AppendChoice(const ChoicePiece& piece, std::string& out) {
   if (piece.logprobs == nullptr) {
     out += "null";
   } else {
-    Ours(*piece.logprobs).Append(out);
+    OfCompletion(*piece.logprobs).Append(out);
   }
   if (piece.end == nullptr) {
     out += R"(,"finish_reason":null,"stop_reason":null})";
@@ -157,7 +157,8 @@ void CompletionFormat::AppendChunk(const ChoicePiece& piece, const Usage* usage,
   out += "data: ";
   out += prefix_;
   ChoicePiece written = piece;
-  if (written.logprobs != nullptr && Ours(*written.logprobs).empty()) written.logprobs = nullptr;
+  if (written.logprobs != nullptr && OfCompletion(*written.logprobs).empty())
+    written.logprobs = nullptr;
   AppendChoice(written, out);
   if (usage != nullptr) {
     out += R"(],"usage":)";

@@ -14,42 +14,42 @@ namespace kvs {
 namespace {
 
 // Fields of other servers that change the answer and are not offered: refused, never ignored.
-constexpr std::array<std::string_view, 13> kNotOffered = {
+constexpr std::array<std::string_view, 13> kCompletionFieldsNotOffered = {
     "suffix",           "use_beam_search", "prompt_embeds",      "prompt_logprobs",
     "bad_words",        "guided_json",     "guided_regex",       "guided_choice",
     "guided_grammar",   "response_format", "structured_outputs", "allowed_token_ids",
     "logits_processors"};
 
-constexpr std::array<std::string_view, 30> kKnown = {"model",
-                                                     "prompt",
-                                                     "n",
-                                                     "best_of",
-                                                     "max_tokens",
-                                                     "min_tokens",
-                                                     "temperature",
-                                                     "top_k",
-                                                     "top_p",
-                                                     "min_p",
-                                                     "presence_penalty",
-                                                     "frequency_penalty",
-                                                     "repetition_penalty",
-                                                     "logit_bias",
-                                                     "seed",
-                                                     "stop",
-                                                     "stop_token_ids",
-                                                     "ignore_eos",
-                                                     "logprobs",
-                                                     "echo",
-                                                     "stream",
-                                                     "stream_options",
-                                                     "user",
-                                                     "cache_salt",
-                                                     "priority",
-                                                     "skip_special_tokens",
-                                                     "include_stop_str_in_output",
-                                                     "add_special_tokens",
-                                                     "truncate_prompt_tokens",
-                                                     "request_id"};
+constexpr std::array<std::string_view, 30> kCompletionFields = {"model",
+                                                                "prompt",
+                                                                "n",
+                                                                "best_of",
+                                                                "max_tokens",
+                                                                "min_tokens",
+                                                                "temperature",
+                                                                "top_k",
+                                                                "top_p",
+                                                                "min_p",
+                                                                "presence_penalty",
+                                                                "frequency_penalty",
+                                                                "repetition_penalty",
+                                                                "logit_bias",
+                                                                "seed",
+                                                                "stop",
+                                                                "stop_token_ids",
+                                                                "ignore_eos",
+                                                                "logprobs",
+                                                                "echo",
+                                                                "stream",
+                                                                "stream_options",
+                                                                "user",
+                                                                "cache_salt",
+                                                                "priority",
+                                                                "skip_special_tokens",
+                                                                "include_stop_str_in_output",
+                                                                "add_special_tokens",
+                                                                "truncate_prompt_tokens",
+                                                                "request_id"};
 
 void ReadLogprobs(JsonReader& reader, CompletionCall& call, SamplingParams& sampling) {
   reader.Bool("echo", call.echo);
@@ -95,7 +95,7 @@ ApiResult<CompletionCall> ParseCompletion(std::string_view body, const ParseCont
   call.id = context.request_id;
   SamplingParams sampling;
   ReadModel(reader, context, call.model);
-  CheckFieldNames(*json, kNotOffered, kKnown, reader);
+  CheckFieldNames(*json, kCompletionFieldsNotOffered, kCompletionFields, reader);
   ReadCounts(reader, call);
   ReadStream(reader, call);
   ReadLogprobs(reader, call, sampling);

@@ -22,11 +22,6 @@ HttpResponse JsonResponse(std::string body) {
   return response;
 }
 
-int64_t UnixSeconds() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
-}
-
 }  // namespace
 
 HttpResponse Routes::Health(const HttpRequest&) {

@@ -16,11 +16,6 @@ namespace {
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr char kOtherRoute[] = "other";
 
-int64_t UnixSeconds() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
-}
-
 std::string RandomId() {
   std::array<unsigned char, 16> bytes;
   KVS_CHECK(RAND_bytes(bytes.data(), bytes.size()) == 1);
@@ -58,6 +53,11 @@ ApiError UnknownPath(const std::string& path) {
 }
 
 }  // namespace
+
+int64_t UnixSeconds() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
+}
 
 const std::vector<Routes::Route>& Routes::Table() {
   static const std::vector<Route> table = {

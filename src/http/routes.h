@@ -25,6 +25,9 @@ namespace kvs {
 // An engine that has finished no round for so long is taken for dead.
 inline constexpr double kHeartbeatSeconds = 30;
 
+// Now, since 1970, as "created" in an answer says it.
+int64_t UnixSeconds();
+
 class Routes final : public HttpService {
  public:
   // All arguments outlive it.

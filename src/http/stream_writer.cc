@@ -23,7 +23,7 @@ namespace {
 using std::chrono::steady_clock;
 
 // How long a client may take to read what was sent when the server stops.
-constexpr std::chrono::milliseconds kStopGrace{500};
+constexpr std::chrono::milliseconds kLastReadGrace{500};
 
 // What is collected before it is sent: far more than a step brings, and a bound on the batch.
 constexpr size_t kBatchBytes = 256u << 10;
@@ -203,9 +203,10 @@ void StreamWriter::FrameFrom(size_t& begin) {
 }
 
 void StreamWriter::SendBatch() {
+  const std::string_view batch = batch_;
   for (const Piece& piece : pieces_) {
     piece.stream->in_batch = false;
-    Send(*piece.stream, std::string_view(batch_).substr(piece.begin, piece.end - piece.begin));
+    Send(*piece.stream, batch.substr(piece.begin, piece.end - piece.begin));
   }
   pieces_.clear();
   batch_.clear();
@@ -231,7 +232,7 @@ void StreamWriter::Send(Stream& stream, std::string_view bytes) {
   }
   if (bytes.size() < num_before || !stream.waiting) {
     const std::chrono::milliseconds timeout = stream.connection.send_timeout();
-    stream.deadline = steady_clock::now() + (stopped_ ? kStopGrace : timeout);
+    stream.deadline = steady_clock::now() + (stopped_ ? kLastReadGrace : timeout);
   }
   try {
     stream.unsent = bytes;
@@ -279,7 +280,7 @@ void StreamWriter::CutLate() {
 void StreamWriter::BeginStop() {
   stopped_ = true;
   KVS_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, stop_fd_, nullptr) == 0);
-  const SteadyTime latest = steady_clock::now() + kStopGrace;
+  const SteadyTime latest = steady_clock::now() + kLastReadGrace;
   std::vector<uint64_t> keys;
   for (const auto& [key, stream] : streams_) {
     stream->deadline = std::min(stream->deadline, latest);

@@ -15,8 +15,6 @@
 namespace kvs {
 namespace {
 
-constexpr char kSingleFile[] = "model.safetensors";
-constexpr char kIndexFile[] = "model.safetensors.index.json";
 constexpr size_t kShardsMax = 1000;
 constexpr JsonLimits kIndexLimits = {.max_bytes = uint64_t{64} << 20, .max_depth = 4};
 
@@ -27,7 +25,7 @@ bool IsPlainFileName(const std::string& name) {
 }
 
 // How a number of a scale's or zero point's type is read.
-struct ElementType {
+struct NumberReader {
   size_t bytes;
   float (*load)(const std::byte* at);
 };
@@ -40,11 +38,11 @@ T LoadAs(const std::byte* at) {
 }
 
 template <class T>
-ElementType NumberType() {
+NumberReader NumberType() {
   return {sizeof(T), [](const std::byte* at) { return static_cast<float>(LoadAs<T>(at)); }};
 }
 
-std::optional<ElementType> ElementOf(std::string_view dtype_name) {
+std::optional<NumberReader> ElementOf(std::string_view dtype_name) {
   if (dtype_name == "F32") return NumberType<float>();
   if (dtype_name == "F64") return NumberType<double>();
   if (dtype_name == "I8") return NumberType<int8_t>();
@@ -52,13 +50,13 @@ std::optional<ElementType> ElementOf(std::string_view dtype_name) {
   if (dtype_name == "I32") return NumberType<int32_t>();
   if (dtype_name == "I64") return NumberType<int64_t>();
   if (dtype_name == "BF16") {
-    return ElementType{2, [](const std::byte* at) { return Bf16ToFloat(LoadAs<uint16_t>(at)); }};
+    return NumberReader{2, [](const std::byte* at) { return Bf16ToFloat(LoadAs<uint16_t>(at)); }};
   }
   if (dtype_name == "F16") {
-    return ElementType{2, [](const std::byte* at) { return F16ToFloat(LoadAs<uint16_t>(at)); }};
+    return NumberReader{2, [](const std::byte* at) { return F16ToFloat(LoadAs<uint16_t>(at)); }};
   }
   if (dtype_name == "F8_E4M3") {
-    return ElementType{1, [](const std::byte* at) { return F8E4M3ToFloat(LoadAs<uint8_t>(at)); }};
+    return NumberReader{1, [](const std::byte* at) { return F8E4M3ToFloat(LoadAs<uint8_t>(at)); }};
   }
   return std::nullopt;
 }

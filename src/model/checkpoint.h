@@ -19,6 +19,9 @@
 
 namespace kvs {
 
+inline constexpr char kSingleFile[] = "model.safetensors";
+inline constexpr char kIndexFile[] = "model.safetensors.index.json";
+
 class Checkpoint : public WeightSource {
  public:
   // kNotFound when there are no weight files or a shard is missing; kDataError for a damaged one.

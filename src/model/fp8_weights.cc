@@ -19,7 +19,6 @@ namespace kvs {
 namespace {
 
 constexpr size_t kRowsAtOnce = 16;  // of a thread that dequantizes
-constexpr char kHfQuantConfig[] = "hf_quant_config.json";
 
 uint32_t Squares(uint32_t extent) { return (extent + kFp8Square - 1) / kFp8Square; }
 
@@ -43,9 +42,8 @@ class SchemeCheck {
 
   void Refuse(const std::string& path, const Json& value, const std::string& expected) {
     if (error_) return;
-    error_ =
-        Status(Code::kDataError, fmt::format("{}: {} is {}; {}", where_, path,
-                                             value.dump(-1, ' ', true).substr(0, 80), expected));
+    error_ = Status(Code::kDataError,
+                    fmt::format("{}: {} is {}; {}", where_, path, Shown(value), expected));
   }
 
   Result<void> Done() const {

@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kShownCharacters = 80;
 
-std::string Shown(const Json* value) {
+std::string ShownOrMissing(const Json* value) {
   if (value == nullptr) return "missing";
   std::string text = value->dump(-1, ' ', true);  // ASCII: may be cut anywhere
   if (text.size() > kShownCharacters) text = text.substr(0, kShownCharacters) + "...";
@@ -113,8 +113,8 @@ std::vector<TokenId> JsonFields::TokenIds(const char* key, uint32_t vocab_size) 
 }
 
 void JsonFields::Refuse(const char* key, std::string_view expected) {
-  Fail(
-      {Code::kDataError, fmt::format("{}: {} is {}; {}", where_, key, Shown(Find(key)), expected)});
+  Fail({Code::kDataError,
+        fmt::format("{}: {} is {}; {}", where_, key, ShownOrMissing(Find(key)), expected)});
 }
 
 void JsonFields::Fail(Status status) {

@@ -121,4 +121,12 @@ Result<Json> ReadJsonObject(const std::filesystem::path& path, const JsonLimits&
   return ParseJsonObject(text, limits, file->path());
 }
 
+const Json* FindMember(const Json& object, const char* key) {
+  if (!object.is_object()) return nullptr;
+  const auto it = object.find(key);
+  return it == object.end() || it->is_null() ? nullptr : &*it;
+}
+
+std::string Shown(const Json& value) { return value.dump(-1, ' ', true).substr(0, 80); }
+
 }  // namespace kvs

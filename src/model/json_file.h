@@ -28,4 +28,10 @@ Result<Json> ParseJsonObject(std::string_view text, const JsonLimits& limits,
 // The same for a whole file; kNotFound when it cannot be opened.
 Result<Json> ReadJsonObject(const std::filesystem::path& path, const JsonLimits& limits);
 
+// The member, or nullptr when `object` is none, the member is missing, or it is null.
+const Json* FindMember(const Json& object, const char* key);
+
+// A value as an error message shows it: JSON, at most 80 bytes.
+std::string Shown(const Json& value);
+
 }  // namespace kvs

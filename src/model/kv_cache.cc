@@ -36,8 +36,8 @@ Result<KvCache> KvCache::Make(const KvLayout& layout, uint32_t num_blocks,
   cache.SetScales(KvScaleSet::Default(layout), backend);
 
   for (const KvCacheDType dtype : cache.layer_dtypes_) {
-    auto buffer =
-        backend.Allocate((size_t{num_blocks} + 1) * layout.As(dtype).LayerBlockBytes(), "KV cache");
+    auto buffer = backend.AllocatePool(
+        (size_t{num_blocks} + 1) * layout.As(dtype).LayerBlockBytes(), "KV cache");
     if (!buffer) {
       return tl::unexpected(buffer.error().WithContext(
           fmt::format("KV cache of {} bytes", (uint64_t{num_blocks} + 1) * layout.BlockBytes())));

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "kvserve/float_bits.h"
+#include "model/checkpoint.h"
 #include "model/json_file.h"
 #include "model/kv_scale_reader.h"
 #include "model/safetensors.h"
@@ -28,8 +29,6 @@ namespace fs = std::filesystem;
 using OrderedJson = nlohmann::ordered_json;
 
 constexpr char kConfig[] = "config.json";
-constexpr char kIndex[] = "model.safetensors.index.json";
-constexpr char kSingleFile[] = "model.safetensors";
 constexpr char kSingleFileRenamed[] = "model-00001-of-00002.safetensors";
 constexpr char kScaleShardOfSingle[] = "model-00002-of-00002.safetensors";
 constexpr char kScaleShard[] = "model-kv-scales.safetensors";
@@ -170,13 +169,13 @@ Result<void> AddWeights(const fs::path& path, const std::string& name, Plan& pla
 Result<std::set<std::string>> WeightFiles(const fs::path& model_dir) {
   std::error_code ignored;
   if (fs::exists(model_dir / kSingleFile, ignored)) return std::set<std::string>{kSingleFile};
-  const auto index = ReadJsonObject(model_dir / kIndex, {.max_bytes = uint64_t{64} << 20});
+  const auto index = ReadJsonObject(model_dir / kIndexFile, {.max_bytes = uint64_t{64} << 20});
   if (!index) return tl::unexpected(index.error());
   std::set<std::string> names;
   const auto map = index->find("weight_map");
   if (map == index->end() || !map->is_object()) {
     return Error(Code::kDataError,
-                 fmt::format("{}: weight_map is missing", (model_dir / kIndex).string()));
+                 fmt::format("{}: weight_map is missing", (model_dir / kIndexFile).string()));
   }
   for (const auto& [tensor, shard] : map->items()) {
     if (shard.is_string()) names.insert(shard.get<std::string>());
@@ -196,7 +195,7 @@ Result<Plan> MakePlan(const fs::path& model_dir) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(model_dir, error)) {
     const std::string name = entry.path().filename().string();
-    const bool written_here = name == kConfig || name == kIndex || weights->count(name) != 0;
+    const bool written_here = name == kConfig || name == kIndexFile || weights->count(name) != 0;
     if (!written_here && entry.is_regular_file()) plan.files.emplace_back(entry.path(), name);
   }
   if (error) return OsError("list", model_dir, error.value());
@@ -312,7 +311,7 @@ Result<void> WriteKvScaleArtifact(const KvScaleArtifact& artifact) {
     KVS_RETURN_IF_ERROR(LinkOrCopy(from, partial / name));
   }
   KVS_RETURN_IF_ERROR(WriteSynced(partial / plan->scale_shard, shard.bytes));
-  KVS_RETURN_IF_ERROR(WriteSynced(partial / kIndex, index.dump(2) + "\n"));
+  KVS_RETURN_IF_ERROR(WriteSynced(partial / kIndexFile, index.dump(2) + "\n"));
   KVS_RETURN_IF_ERROR(WriteSynced(partial / kConfig, *config));
   KVS_RETURN_IF_ERROR(SyncPath(partial));
   const fs::path output = WithoutSlash(artifact.output_dir);

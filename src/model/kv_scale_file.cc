@@ -13,17 +13,10 @@ tl::unexpected<Status> FileError(const std::string& path, const std::string& wha
   return Error(Code::kDataError, fmt::format("{}: {}", path, what), "--quantization-param-path");
 }
 
-std::string Shown(const Json& value) { return value.dump(-1, ' ', true).substr(0, 80); }
-
-const Json* Find(const Json& object, const char* key) {
-  const auto it = object.is_object() ? object.find(key) : object.end();
-  return it == object.end() || it->is_null() ? nullptr : &*it;
-}
-
 // The factors of the only rank.
 Result<const Json*> FactorsOf(const Json& file, const std::string& path) {
-  const Json* cache = Find(file, "kv_cache");
-  const Json* ranks = cache == nullptr ? nullptr : Find(*cache, "scaling_factor");
+  const Json* cache = FindMember(file, "kv_cache");
+  const Json* ranks = cache == nullptr ? nullptr : FindMember(*cache, "scaling_factor");
   if (ranks == nullptr || !ranks->is_object()) {
     return FileError(path, "kv_cache.scaling_factor is missing or not an object");
   }
@@ -45,7 +38,7 @@ Result<KvScaleSet> ReadKvScaleFile(const std::filesystem::path& file_path, const
   const std::string path = file_path.string();
   const auto factors = FactorsOf(*file, path);
   if (!factors) return tl::unexpected(factors.error());
-  const Json* dtype = Find((*file)["kv_cache"], "dtype");
+  const Json* dtype = FindMember((*file)["kv_cache"], "dtype");
   const bool fnuz = dtype != nullptr && *dtype == "float8_e4m3fnuz";
   if (dtype != nullptr && !fnuz && *dtype != "float8_e4m3fn") {
     return FileError(path, fmt::format("kv_cache.dtype is {}; supported: \"float8_e4m3fn\", "
@@ -60,7 +53,7 @@ Result<KvScaleSet> ReadKvScaleFile(const std::filesystem::path& file_path, const
   set.source = KvScaleSource::kFile;
   for (uint32_t layer = 0; layer < layout.num_layers; ++layer) {
     const std::string key = std::to_string(layer);
-    const Json* value = Find(**factors, key.c_str());
+    const Json* value = FindMember(**factors, key.c_str());
     if (value == nullptr) return FileError(path, fmt::format("layer {}: no scale", layer));
     const float scale = value->is_number() ? value->get<float>() : -1.0f;
     if (!IsPlausibleKvScale(scale)) {

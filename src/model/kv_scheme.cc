@@ -9,16 +9,7 @@
 namespace kvs {
 namespace {
 
-constexpr char kHfQuantConfig[] = "hf_quant_config.json";
 constexpr char kScheme[] = "quantization_config.kv_cache_scheme";
-
-const Json* Find(const Json& object, const char* key) {
-  if (!object.is_object()) return nullptr;
-  const auto it = object.find(key);
-  return it == object.end() || it->is_null() ? nullptr : &*it;
-}
-
-std::string Shown(const Json& value) { return value.dump(-1, ' ', true).substr(0, 80); }
 
 // ModelOpt's names of algorithms.
 KvQuantScheme SchemeOfAlgorithm(const std::string& name, std::string where) {
@@ -32,11 +23,11 @@ KvQuantScheme SchemeOfAlgorithm(const std::string& name, std::string where) {
 // Why the fields of a compressed-tensors scheme cannot be followed; empty when they can.
 std::string ProblemOf(const Json& object) {
   const auto is = [&](const char* key, const Json& wanted) {
-    const Json* value = Find(object, key);
+    const Json* value = FindMember(object, key);
     return value == nullptr || *value == wanted;
   };
   const auto problem = [&](const char* key, const char* supported) {
-    return fmt::format(".{} is {}; supported: {}", key, Shown(*Find(object, key)), supported);
+    return fmt::format(".{} is {}; supported: {}", key, Shown(*FindMember(object, key)), supported);
   };
   if (!is("num_bits", 8)) return problem("num_bits", "8");
   if (!is("type", "float")) return problem("type", "\"float\"");
@@ -59,9 +50,9 @@ Result<KvQuantScheme> SchemeOfConfig(const Json& value, const std::string& path)
   KvQuantScheme scheme;
   scheme.where = where;
   scheme.unsupported = ProblemOf(value);
-  const Json* strategy = Find(value, "strategy");
+  const Json* strategy = FindMember(value, "strategy");
   scheme.per_head = strategy != nullptr && *strategy == "attn_head";
-  const Json* dtype = Find(value, "dtype");
+  const Json* dtype = FindMember(value, "dtype");
   scheme.fnuz = dtype != nullptr && *dtype == "float8_e4m3fnuz";
   return scheme;
 }
@@ -71,8 +62,8 @@ Result<KvQuantScheme> SchemeOfConfig(const Json& value, const std::string& path)
 Result<std::optional<KvQuantScheme>> ReadKvScheme(const Json& config,
                                                   const std::filesystem::path& model_dir) {
   std::optional<KvQuantScheme> none;
-  if (const Json* quantization = Find(config, "quantization_config")) {
-    if (const Json* value = Find(*quantization, "kv_cache_scheme")) {
+  if (const Json* quantization = FindMember(config, "quantization_config")) {
+    if (const Json* value = FindMember(*quantization, "kv_cache_scheme")) {
       auto scheme = SchemeOfConfig(*value, (model_dir / "config.json").string());
       if (!scheme) return tl::unexpected(scheme.error());
       return std::optional(*std::move(scheme));
@@ -83,9 +74,9 @@ Result<std::optional<KvQuantScheme>> ReadKvScheme(const Json& config,
   if (!std::filesystem::exists(path, ignored)) return none;
   const auto json = ReadJsonObject(path, JsonLimits{});
   if (!json) return tl::unexpected(json.error());
-  const Json* quantization = Find(*json, "quantization");
+  const Json* quantization = FindMember(*json, "quantization");
   if (quantization == nullptr) return none;
-  const Json* algorithm = Find(*quantization, "kv_cache_quant_algo");
+  const Json* algorithm = FindMember(*quantization, "kv_cache_quant_algo");
   if (algorithm == nullptr) return none;
   const std::string where = fmt::format("{}: quantization.kv_cache_quant_algo", path.string());
   if (!algorithm->is_string()) {
@@ -97,14 +88,14 @@ Result<std::optional<KvQuantScheme>> ReadKvScheme(const Json& config,
 }
 
 bool QuantizesMoreThanKv(const Json& quantization_config) {
-  const Json* method = Find(quantization_config, "quant_method");
-  const Json* scheme = Find(quantization_config, "kv_cache_scheme");
+  const Json* method = FindMember(quantization_config, "quant_method");
+  const Json* scheme = FindMember(quantization_config, "kv_cache_scheme");
   if (method == nullptr || scheme == nullptr) return true;
   if (*method == "compressed-tensors") {
-    const Json* groups = Find(quantization_config, "config_groups");
+    const Json* groups = FindMember(quantization_config, "config_groups");
     return groups != nullptr && !groups->empty();
   }
-  return *method != "modelopt" || Find(quantization_config, "quant_algo") != nullptr;
+  return *method != "modelopt" || FindMember(quantization_config, "quant_algo") != nullptr;
 }
 
 }  // namespace kvs

@@ -9,6 +9,9 @@
 
 namespace kvs {
 
+// ModelOpt's file beside config.json.
+inline constexpr char kHfQuantConfig[] = "hf_quant_config.json";
+
 // From config.json's quantization_config.kv_cache_scheme (an object, or ModelOpt's string), else
 // from hf_quant_config.json in the same directory. Empty when neither speaks of the KV cache. A
 // scheme that kvserve cannot follow is returned with `unsupported` set; kDataError when a field has

@@ -27,7 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr uint32_t kBlockSize = 16;
+constexpr uint32_t kCalibrationBlockSize = 16;
 constexpr uint32_t kMaxNumSeqs = 256;
 // How far it came is saved so often, and no oftener than that it takes a fiftieth of the time.
 constexpr std::chrono::seconds kSaveInterval(1);
@@ -63,12 +63,12 @@ Result<std::unique_ptr<Model>> LoadModel(const fs::path& model_dir, const ModelC
   load.model_dir = model_dir;
   load.dtype = config.checkpoint_dtype;
   load.kv_dtype = KvCacheDTypeOf(load.dtype);
-  load.num_blocks = step_tokens / kBlockSize + kMaxNumSeqs;
+  load.num_blocks = step_tokens / kCalibrationBlockSize + kMaxNumSeqs;
   load.limits = {.max_num_seqs = kMaxNumSeqs,
                  .max_num_batched_tokens = step_tokens,
                  .max_model_len = max_seq_len,
                  .max_num_logits_rows = kMaxNumSeqs,
-                 .block_size = kBlockSize};
+                 .block_size = kCalibrationBlockSize};
   load.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
   return Model::Load(config, load, backend);
 }
@@ -108,7 +108,7 @@ class Calibration {
   Result<void> RunObserved(KvObserver& observer, CalibrationState& state) {
     ProgressBar progress("Calibrating", "samples", 1.0);
     Clock::time_point next_save = Clock::now() + kSaveInterval;
-    Batch batch(kBlockSize);
+    Batch batch(kCalibrationBlockSize);
     while (state.num_samples_done < samples_.size()) {
       FillBatch(state.num_samples_done, batch);
       if (compare_prefill_) TimePrefill(batch, observer);

@@ -13,17 +13,17 @@
 namespace kvs {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr uint64_t kBytesMax = uint64_t{4} << 30;
 
-const Json* Find(const Json& object, const char* key) {
+const OrderedJson* Find(const OrderedJson& object, const char* key) {
   const auto it = object.find(key);
   return it == object.end() || it->is_null() ? nullptr : &*it;
 }
 
-const std::string* FindString(const Json& object, const char* key) {
-  const Json* value = Find(object, key);
+const std::string* FindString(const OrderedJson& object, const char* key) {
+  const OrderedJson* value = Find(object, key);
   return value != nullptr && value->is_string() ? &value->get_ref<const std::string&>() : nullptr;
 }
 
@@ -34,11 +34,11 @@ std::string RoleOf(const std::string& from) {
   return from;
 }
 
-std::optional<std::string> MessagesOf(const Json& turns, const char* role_key,
+std::optional<std::string> MessagesOf(const OrderedJson& turns, const char* role_key,
                                       const char* text_key) {
-  Json messages = Json::array();
+  OrderedJson messages = OrderedJson::array();
   if (!turns.is_array() || turns.empty()) return std::nullopt;
-  for (const Json& turn : turns) {
+  for (const OrderedJson& turn : turns) {
     const std::string* role = turn.is_object() ? FindString(turn, role_key) : nullptr;
     const std::string* text = turn.is_object() ? FindString(turn, text_key) : nullptr;
     if (role == nullptr || text == nullptr) return std::nullopt;
@@ -47,17 +47,17 @@ std::optional<std::string> MessagesOf(const Json& turns, const char* role_key,
   return messages.dump();
 }
 
-Result<DatasetRow> RowOf(const Json& object, const std::string& where) {
+Result<DatasetRow> RowOf(const OrderedJson& object, const std::string& where) {
   const auto refuse = [&](const char* what) {
     return Error(Code::kDataError, fmt::format("{}: {}", where, what));
   };
   if (!object.is_object()) return refuse("expected a JSON object");
   DatasetRow row;
   if (const std::string* answer = FindString(object, "answer")) row.answer = *answer;
-  const Json* length = Find(object, "length");
+  const OrderedJson* length = Find(object, "length");
   if (length != nullptr && length->is_number_unsigned()) row.length = length->get<uint32_t>();
-  const Json* turns = Find(object, "messages");
-  const Json* conversation = Find(object, "conversations");
+  const OrderedJson* turns = Find(object, "messages");
+  const OrderedJson* conversation = Find(object, "conversations");
   if (turns != nullptr || conversation != nullptr) {
     auto messages = turns != nullptr ? MessagesOf(*turns, "role", "content")
                                      : MessagesOf(*conversation, "from", "value");
@@ -87,7 +87,7 @@ Result<std::vector<DatasetRow>> ReadLines(std::string_view content, const std::s
     content.remove_prefix(std::min(end + 1, content.size()));
     if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     const std::string where = fmt::format("{}:{}", path, line);
-    const Json object = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    const OrderedJson object = OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false);
     if (object.is_discarded()) return Error(Code::kDataError, where + ": the line is not JSON");
     auto row = RowOf(object, where);
     if (!row) return tl::unexpected(row.error());
@@ -98,7 +98,7 @@ Result<std::vector<DatasetRow>> ReadLines(std::string_view content, const std::s
 
 Result<std::vector<DatasetRow>> ReadList(const std::string& content, const std::string& path,
                                          uint64_t max_rows) {
-  const Json list = Json::parse(content, nullptr, /*allow_exceptions=*/false);
+  const OrderedJson list = OrderedJson::parse(content, nullptr, /*allow_exceptions=*/false);
   if (!list.is_array()) return Error(Code::kDataError, path + ": the file is not a JSON list");
   std::vector<DatasetRow> rows;
   for (size_t i = 0; i < list.size() && (max_rows == 0 || i < max_rows); ++i) {

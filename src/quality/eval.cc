@@ -21,7 +21,7 @@
 namespace kvs {
 namespace {
 
-constexpr uint32_t kBlockSize = 16;
+constexpr uint32_t kEvalBlockSize = 16;
 constexpr uint32_t kStepTokens = 256;
 
 struct Work {
@@ -72,12 +72,12 @@ ModelLoadOptions LoadOptionsOf(const std::filesystem::path& model_dir, const Mod
   load.model_dir = model_dir;
   load.dtype = config.checkpoint_dtype;
   load.kv_dtype = KvCacheDTypeOf(load.dtype);
-  load.num_blocks = std::max(max_tokens, kStepTokens) / kBlockSize + 1;
+  load.num_blocks = std::max(max_tokens, kStepTokens) / kEvalBlockSize + 1;
   load.limits = {.max_num_seqs = 1,
                  .max_num_batched_tokens = kStepTokens,
                  .max_model_len = max_tokens,
                  .max_num_logits_rows = kStepTokens,
-                 .block_size = kBlockSize};
+                 .block_size = kEvalBlockSize};
   return load;
 }
 
@@ -123,7 +123,7 @@ Result<std::string> RunEval(const EvalCommand& command, Backend& backend) {
   auto variants = MakeVariants(command, load, load.num_blocks, **model, backend);
   if (!variants) return tl::unexpected(variants.error());
 
-  Scorer scorer({kBlockSize, kStepTokens, kStepTokens}, *variants, **model, backend);
+  Scorer scorer({kEvalBlockSize, kStepTokens, kStepTokens}, *variants, **model, backend);
   ScoreAll(*work, scorer);
 
   const std::string json = EvalReportJson(*variants);

@@ -277,7 +277,7 @@ Value SelectWith(Render& render, const Value& input, Arguments arguments) {
   return Select(render, input, std::move(arguments), kByAttribute, kWanted);
 }
 
-constexpr std::array<Filter, 20> kFilters = {{
+constexpr std::array<Filter, 20> kSequenceFilters = {{
     {"first", {}, First},
     {"last", {}, Last},
     {"length", {}, Length},
@@ -302,6 +302,6 @@ constexpr std::array<Filter, 20> kFilters = {{
 
 }  // namespace
 
-std::span<const Filter> SequenceFilters() { return kFilters; }
+std::span<const Filter> SequenceFilters() { return kSequenceFilters; }
 
 }  // namespace kvs::jinja

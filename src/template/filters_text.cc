@@ -144,7 +144,7 @@ Value Format(Render& render, const Value& input, Arguments arguments) {
   return MakeString(render, PercentFormat(Str(input), values));
 }
 
-constexpr std::array<Filter, 13> kFilters = {{
+constexpr std::array<Filter, 13> kTextFilters = {{
     {"upper", {}, Upper},
     {"lower", {}, Lower},
     {"capitalize", {}, Capitalize},
@@ -162,6 +162,6 @@ constexpr std::array<Filter, 13> kFilters = {{
 
 }  // namespace
 
-std::span<const Filter> TextFilters() { return kFilters; }
+std::span<const Filter> TextFilters() { return kTextFilters; }
 
 }  // namespace kvs::jinja

@@ -142,7 +142,7 @@ Value ToText(Render& render, const Value& input, const BoundArguments&) {
   return MakeString(render, Str(input));
 }
 
-constexpr std::array<Filter, 10> kFilters = {{
+constexpr std::array<Filter, 10> kValueFilters = {{
     {"default", {"default_value boolean", 0}, Default},
     {"d", {"default_value boolean", 0}, Default},
     {"int", {"default base", 0}, ToInt},
@@ -158,6 +158,6 @@ constexpr std::array<Filter, 10> kFilters = {{
 
 }  // namespace
 
-std::span<const Filter> ValueFilters() { return kFilters; }
+std::span<const Filter> ValueFilters() { return kValueFilters; }
 
 }  // namespace kvs::jinja

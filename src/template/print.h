@@ -21,7 +21,7 @@ std::string Repr(const Value& value);
 
 struct JsonFormat {
   bool ensure_ascii = false;
-  std::optional<std::string> indent;  // of one level; absent: all on one line
+  std::optional<std::string> indent = std::nullopt;  // of one level; absent: all on one line
   std::string item_separator = ", ";
   std::string key_separator = ": ";
   bool sort_keys = false;

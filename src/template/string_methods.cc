@@ -14,8 +14,6 @@ namespace {
 
 using Args = BoundArguments;
 
-constexpr size_t kNone = std::string::npos;
-
 template <bool kLeft, bool kRight>
 Value Strip(Render& render, const Text& text, const Args& arguments) {
   const std::string* drop = arguments.HasValue(0) ? &arguments.String(0).bytes() : nullptr;
@@ -50,7 +48,7 @@ Value Partition(Render& render, const Text& text, const Args& arguments) {
   if (separator.empty()) Fail("empty separator");
   const size_t at = kFromRight ? text.bytes().rfind(separator) : text.bytes().find(separator);
   std::vector<Text> parts(3);
-  if (at == kNone) {
+  if (at == std::string::npos) {
     parts[kFromRight ? 2 : 0] = text;
   } else {
     parts = {text.Slice(0, at), text.Slice(at, at + separator.size()),
@@ -103,7 +101,7 @@ int64_t PlaceOf(const Text& text, const Args& arguments, bool from_right) {
   if (begin > end) return -1;
   const std::string_view range = std::string_view(text.bytes()).substr(begin, end - begin);
   const size_t found = from_right ? range.rfind(part) : range.find(part);
-  if (found == kNone) return -1;
+  if (found == std::string::npos) return -1;
   return static_cast<int64_t>(NumChars(std::string_view(text.bytes()).substr(0, begin + found)));
 }
 
@@ -118,7 +116,7 @@ Value Count(Render&, const Text& text, const Args& arguments) {
   const std::string& part = arguments.String(0).bytes();
   if (part.empty()) return Value(static_cast<int64_t>(NumChars(text.bytes())) + 1);
   int64_t count = 0;
-  for (size_t at = text.bytes().find(part); at != kNone;
+  for (size_t at = text.bytes().find(part); at != std::string::npos;
        at = text.bytes().find(part, at + part.size())) {
     ++count;
   }
@@ -191,7 +189,7 @@ Value ZeroFill(Render& render, const Text& text, const Args& arguments) {
 
 // One replacement field of str.format: "", "0" or "name", without a format of its own.
 const Value& FieldOf(const std::string& name, const Arguments& arguments, size_t& next) {
-  if (name.find_first_of(":!.[") != kNone)
+  if (name.find_first_of(":!.[") != std::string::npos)
     Fail("format(): only {{}}, {{0}} and {{name}} are known");
   size_t index = 0;
   if (name.empty()) {
@@ -222,8 +220,8 @@ Value Format(Render& render, const Text& text, Arguments arguments) {
       at += 2;
       continue;
     }
-    const size_t end = bytes[at] == '{' ? bytes.find('}', at) : kNone;
-    if (end == kNone) Fail("format(): single '{}' in the format string", bytes[at]);
+    const size_t end = bytes[at] == '{' ? bytes.find('}', at) : std::string::npos;
+    if (end == std::string::npos) Fail("format(): single '{}' in the format string", bytes[at]);
     out.Append(Str(FieldOf(bytes.substr(at + 1, end - at - 1), arguments, next)));
     at = end + 1;
   }

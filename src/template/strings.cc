@@ -9,7 +9,6 @@
 namespace kvs::jinja {
 namespace {
 
-constexpr size_t kNone = std::string::npos;
 constexpr size_t kMaxBytes = size_t{64} << 20;
 
 // Byte spans of the words between white space; the last one, after `max_splits` cuts, keeps its own
@@ -79,8 +78,8 @@ Text ReplaceText(const Text& text, const std::string& from, const Text& to, int6
   size_t done = 0;
   size_t search = 0;
   while (count-- > 0) {
-    const size_t found = search <= bytes.size() ? bytes.find(from, search) : kNone;
-    if (found == kNone) break;
+    const size_t found = search <= bytes.size() ? bytes.find(from, search) : std::string::npos;
+    if (found == std::string::npos) break;
     out.Append(text.Slice(done, found));
     out.Append(to);
     if (out.size() > kMaxBytes) Fail("replace() makes over {} bytes", kMaxBytes);
@@ -101,7 +100,7 @@ std::vector<Text> SplitText(const Text& text, const std::string* separator, int6
   size_t begin = 0;
   while (max_splits < 0 || static_cast<int64_t>(spans.size()) < max_splits) {
     const size_t found = text.bytes().find(*separator, begin);
-    if (found == kNone) break;
+    if (found == std::string::npos) break;
     spans.push_back({begin, found});
     begin = found + separator->size();
   }
@@ -118,7 +117,7 @@ std::vector<Text> SplitTextFromRight(const Text& text, const std::string* separa
   while (max_splits < 0 || static_cast<int64_t>(spans.size()) < max_splits) {
     if (end < separator->size()) break;
     const size_t found = text.bytes().rfind(*separator, end - separator->size());
-    if (found == kNone) break;
+    if (found == std::string::npos) break;
     spans.push_back({found + separator->size(), end});
     end = found;
   }

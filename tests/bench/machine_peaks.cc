@@ -47,7 +47,7 @@ double Now() {
 double MeasureReadBandwidth(uint32_t num_threads, size_t bytes) {
   std::vector<DeviceBuffer> buffers;
   for (uint32_t thread = 0; thread < num_threads; ++thread) {
-    buffers.push_back(std::move(*cpu::AllocatePages(bytes, "bandwidth test")));
+    buffers.push_back(std::move(*cpu::AllocatePages(bytes, "bandwidth test", cpu::Pages::kOnUse)));
     std::fill_n(buffers.back().as<uint64_t>(), bytes / 8, uint64_t{thread + 1});
   }
   const double seconds = BestTime(num_threads, [&](uint32_t thread) {

@@ -73,6 +73,17 @@ class TidyTest(unittest.TestCase):
         self.assert_one({"src/base/a.h": "#pragma once\n"}, "opens with a comment")
         self.assert_one({"src/base/a.h": "// A header.\n"}, "#pragma once is missing")
 
+    def test_unnamed(self):
+        def sources(first, second):
+            return {f"src/base/{name}.cc": f"namespace {{\n{text}\n}}  // namespace\n"
+                    for name, text in (("a", first), ("b", second))}
+        for text in ("constexpr int kSize = 4;", "int Next(int x) {", "struct Slot {"):
+            self.assert_one(sources(text, text), "src/base/b.cc:2: ")
+        self.assert_one(sources("constexpr int kSize = 4;", "constexpr char kSize[] = {"), "kSize")
+        self.assert_one(sources("using A = int;", "using A = long;"), "A is in an unnamed")
+        self.assertEqual(self.findings(sources("using A = int;", "using A = int;")), [])
+        self.assertEqual(self.findings(sources("int Next(int x) {", "int Next(long x) {")), [])
+
     def test_mirrors(self):
         code = "int a;\n" * 120
         self.assert_one({"src/base/a.cc": code}, "tests/unit/base/a_test.cc is missing")
