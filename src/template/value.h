@@ -44,7 +44,7 @@ class Dict {
   void Set(Value key, Value value);
 
   const std::vector<std::pair<Value, Value>>& entries() const { return entries_; }
-  size_t size() const { return entries_.size(); }
+  size_t size() const;
   uint32_t nesting() const { return nesting_; }
 
  private:
@@ -119,6 +119,9 @@ class Value {
                std::shared_ptr<const Undefined>, Object*>
       data_;
 };
+
+// Here, since it needs the size of a Value.
+inline size_t Dict::size() const { return entries_.size(); }
 
 // Python's type name: "str", "int", "NoneType".
 std::string TypeName(const Value& value);
