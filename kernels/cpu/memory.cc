@@ -4,8 +4,8 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <cstring>
 #include <string>
+#include <system_error>
 
 namespace kvs::cpu {
 namespace {
@@ -37,7 +37,7 @@ Result<DeviceBuffer> AllocatePages(size_t bytes, const char* what, Pages pages) 
       mmap(nullptr, mapped + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) {
     return Error(Code::kOsError, "cannot get " + std::to_string(bytes >> 20) + " MiB for " + what +
-                                     ": " + std::strerror(errno));
+                                     ": " + std::generic_category().message(errno));
   }
   auto* data = static_cast<uint8_t*>(raw);
   if (huge) {

@@ -10,7 +10,7 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 
 #include "base/log.h"
 
@@ -30,7 +30,7 @@ Result<FileDescriptor> BindOne(const addrinfo& address) {
   const int on = 1;
   if (!fd.valid() || setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
       bind(fd.get(), address.ai_addr, address.ai_addrlen) != 0 || listen(fd.get(), kBacklog) != 0) {
-    return Error(Code::kCannotBind, std::strerror(errno));
+    return Error(Code::kCannotBind, std::generic_category().message(errno));
   }
   return fd;
 }
@@ -59,8 +59,10 @@ Result<void> CheckReadable(const char* flag, const std::string& path) {
                  flag);
   }
   if (access(path.c_str(), R_OK) == 0) return {};
-  return Error(Code::kConfigError,
-               fmt::format("{} '{}' cannot be read: {}", flag, path, std::strerror(errno)), flag);
+  return Error(
+      Code::kConfigError,
+      fmt::format("{} '{}' cannot be read: {}", flag, path, std::generic_category().message(errno)),
+      flag);
 }
 
 }  // namespace
@@ -127,7 +129,8 @@ std::optional<FileDescriptor> Listener::Accept(int stop_fd) {
     if (accepted.valid()) return accepted;
     const int error = errno;
     if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
-      LOG_WARNING("cannot accept a connection: {}; trying again", std::strerror(error));
+      LOG_WARNING("cannot accept a connection: {}; trying again",
+                  std::generic_category().message(error));
       pollfd stop = {stop_fd, POLLIN, 0};
       poll(&stop, 1, 100);
     }

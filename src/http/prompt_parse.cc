@@ -71,6 +71,27 @@ bool AllOf(const Json& array, Predicate predicate) {
   return std::all_of(array.begin(), array.end(), predicate);
 }
 
+// A list of tokens, of texts, or of lists of tokens.
+void AddList(const Json& prompt, uint32_t max_prompts, JsonReader& reader, PromptReader& prompts) {
+  if (prompt.empty()) {
+    reader.Refuse("prompt", "must not be empty");
+  } else if (prompt.front().is_number()) {
+    prompts.AddTokens(prompt);
+  } else if (prompt.size() > max_prompts) {
+    reader.Refuse("prompt", fmt::format("may have at most {} prompts here", max_prompts));
+  } else if (AllOf(prompt, [](const Json& item) { return item.is_string(); })) {
+    for (const Json& item : prompt) {
+      if (!reader.error()) prompts.AddText(item);
+    }
+  } else if (AllOf(prompt, [](const Json& item) { return item.is_array(); })) {
+    for (const Json& item : prompt) {
+      if (!reader.error()) prompts.AddTokens(item);
+    }
+  } else {
+    reader.Refuse("prompt", kForms);
+  }
+}
+
 }  // namespace
 
 std::vector<Prompt> ReadPrompts(JsonReader& reader, const ParseContext& context,
@@ -81,22 +102,8 @@ std::vector<Prompt> ReadPrompts(JsonReader& reader, const ParseContext& context,
     reader.Refuse(InvalidRequest("'prompt' is missing", "prompt"));
   } else if (prompt->is_string()) {
     prompts.AddText(*prompt);
-  } else if (!prompt->is_array()) {
-    reader.Refuse("prompt", kForms);
-  } else if (prompt->empty()) {
-    reader.Refuse("prompt", "must not be empty");
-  } else if (prompt->front().is_number()) {
-    prompts.AddTokens(*prompt);
-  } else if (prompt->size() > max_prompts) {
-    reader.Refuse("prompt", fmt::format("may have at most {} prompts here", max_prompts));
-  } else if (AllOf(*prompt, [](const Json& item) { return item.is_string(); })) {
-    for (const Json& item : *prompt) {
-      if (!reader.error()) prompts.AddText(item);
-    }
-  } else if (AllOf(*prompt, [](const Json& item) { return item.is_array(); })) {
-    for (const Json& item : *prompt) {
-      if (!reader.error()) prompts.AddTokens(item);
-    }
+  } else if (prompt->is_array()) {
+    AddList(*prompt, max_prompts, reader, prompts);
   } else {
     reader.Refuse("prompt", kForms);
   }

@@ -6,8 +6,8 @@
 #include <cerrno>
 #include <condition_variable>
 #include <csignal>
-#include <cstring>
 #include <mutex>
+#include <system_error>
 #include <utility>
 
 #include "base/log.h"
@@ -134,7 +134,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::Bind(const HttpOptions& options)
   if (!listener) return tl::unexpected(std::move(listener).error());
   FileDescriptor stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop.valid()) {
-    return Error(Code::kOsError, std::string("eventfd: ") + std::strerror(errno));
+    return Error(Code::kOsError, std::string("eventfd: ") + std::generic_category().message(errno));
   }
   return std::make_unique<HttpServerImpl>(*std::move(listener), std::move(tls), std::move(stop));
 }

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <limits>
 #include <map>
@@ -34,8 +33,8 @@ constexpr char kScaleShardOfSingle[] = "model-00002-of-00002.safetensors";
 constexpr char kScaleShard[] = "model-kv-scales.safetensors";
 
 tl::unexpected<Status> OsError(const std::string& what, const fs::path& path, int error) {
-  return Error(Code::kOsError,
-               fmt::format("cannot {} '{}': {}", what, path.string(), std::strerror(error)));
+  return Error(Code::kOsError, fmt::format("cannot {} '{}': {}", what, path.string(),
+                                           std::generic_category().message(error)));
 }
 
 // --- The values ---

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace kvs {
@@ -88,8 +89,8 @@ Result<void> SaveCalibrationState(const std::filesystem::path& path,
   file << bytes;
   file.close();
   if (!file || std::rename(fresh.c_str(), path.c_str()) != 0) {
-    return Error(Code::kOsError,
-                 fmt::format("cannot write '{}': {}", path.string(), std::strerror(errno)));
+    return Error(Code::kOsError, fmt::format("cannot write '{}': {}", path.string(),
+                                             std::generic_category().message(errno)));
   }
   return {};
 }

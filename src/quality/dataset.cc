@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace kvs {
@@ -118,8 +118,9 @@ Result<std::vector<DatasetRow>> ReadDataset(const std::filesystem::path& file_pa
   std::error_code error;
   const uint64_t size = file ? std::filesystem::file_size(file_path, error) : 0;
   if (!file || error) {
-    return Error(Code::kNotFound, fmt::format("cannot read '{}': {}", path,
-                                              error ? error.message() : std::strerror(errno)));
+    return Error(Code::kNotFound,
+                 fmt::format("cannot read '{}': {}", path,
+                             error ? error.message() : std::generic_category().message(errno)));
   }
   if (size > kBytesMax) {
     return Error(Code::kDataError,

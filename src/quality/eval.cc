@@ -2,10 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -101,8 +101,10 @@ Result<void> WriteFile(const std::string& path, const std::string& content, cons
   file << content;
   file.close();
   if (file) return {};
-  return Error(Code::kOsError,
-               fmt::format("{}: cannot write '{}': {}", flag, path, std::strerror(errno)), flag);
+  return Error(
+      Code::kOsError,
+      fmt::format("{}: cannot write '{}': {}", flag, path, std::generic_category().message(errno)),
+      flag);
 }
 
 }  // namespace
