@@ -87,6 +87,7 @@ Result<Arguments> ReadArguments(int first, int argc, const char* const* argv,
     app.allow_extras();
     const CLI::Option* help = app.add_flag("-h,--help");
     const CLI::Option* help_all = app.add_flag("--help-all,--help_all");
+    const CLI::Option* version = app.add_flag("--version");
     std::vector<const CLI::Option*> options;
     for (const FlagSpec& spec : table) options.push_back(AddOption(app, spec));
     const CLI::Option* operand = app.add_option("operand");
@@ -95,7 +96,8 @@ Result<Arguments> ReadArguments(int first, int argc, const char* const* argv,
 
     read.help = help->count() > 0;
     read.help_all = help_all->count() > 0;
-    if (read.help || read.help_all) return read;
+    read.version = version->count() > 0;
+    if (read.help || read.help_all || read.version) return read;
     for (const std::string& unknown : app.remaining()) {
       if (unknown == "--") continue;  // what follows it was read as operands
       return tl::unexpected<Status>(UnknownArgument(unknown, table));

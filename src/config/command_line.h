@@ -12,6 +12,7 @@ struct Arguments {
   std::vector<Setting> settings;  // one per flag that was given, in the table's order
   bool help = false;              // --help or -h
   bool help_all = false;
+  bool version = false;
 };
 
 // Reads argv[first, argc). An argument without "--" is a value for `positional`, a flag of the

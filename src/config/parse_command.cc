@@ -15,6 +15,7 @@
 namespace kvs {
 namespace {
 
+constexpr char kVersionText[] = "kvserve " KVS_VERSION "\n";
 constexpr std::string_view kServeUsage =
     R"(Usage: kvserve [serve] [MODEL] [flags]   serve MODEL through an OpenAI-compatible API
        kvserve check-cache URL [flags]   test that a server reuses cached prefixes
@@ -131,6 +132,7 @@ Result<Command> ParseServe(int first, int argc, const char* const* argv) {
   const std::vector<FlagSpec> specs = SpecsOf(flags);
   const auto arguments = ReadArguments(first, argc, argv, specs, "model");
   if (!arguments) return tl::unexpected<Status>(arguments.error());
+  if (arguments->version) return PrintCommand{kVersionText};
   if (arguments->help || arguments->help_all) {
     return PrintCommand{std::string(kServeUsage) + FlagHelp(specs, arguments->help_all)};
   }
@@ -161,6 +163,7 @@ Result<Command> ParseOther(int argc, const char* const* argv,
   const std::vector<FlagSpec> specs = SpecsOf(flags);
   const auto arguments = ReadArguments(2, argc, argv, specs, positional);
   if (!arguments) return tl::unexpected<Status>(arguments.error());
+  if (arguments->version) return PrintCommand{kVersionText};
   if (arguments->help || arguments->help_all) {
     return PrintCommand{std::string(usage) + FlagHelp(specs, true)};
   }
@@ -216,7 +219,6 @@ Result<Command> NeedUrl(Result<Command> parsed, const char* command) {
 
 Result<Command> ParseCommand(int argc, const char* const* argv) {
   const std::string_view name = argc > 1 ? argv[1] : "";
-  if (name == "--version") return PrintCommand{"kvserve " KVS_VERSION "\n"};
   if (name == "check-cache") {
     return NeedUrl(ParseOther(argc, argv, CheckCacheFlags(), "url", kCheckCacheUsage),
                    "check-cache");

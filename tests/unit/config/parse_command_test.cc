@@ -112,6 +112,12 @@ TEST(ParseCommand, VersionIsOneLine) {
   const auto version = Parse({"--version"});
   ASSERT_TRUE(version);
   EXPECT_EQ(std::get<PrintCommand>(*version).text.substr(0, 8), "kvserve ");
+  const auto after_flags = Parse({"--port", "1", "--version"});
+  ASSERT_TRUE(after_flags);
+  EXPECT_TRUE(std::holds_alternative<PrintCommand>(*after_flags));
+  const auto of_command = Parse({"bench", "--version"});
+  ASSERT_TRUE(of_command) << of_command.error().message();
+  EXPECT_TRUE(std::holds_alternative<PrintCommand>(*of_command));
 }
 
 TEST(ParseCommand, CheckCache) {
