@@ -145,9 +145,9 @@ class AttentionOp {
   void Finish(const PagedAttentionParams& params, const Unit& unit, const QueryTile& tile,
               uint32_t kv_head, const float* state) const;
 
-  const AttentionKernels& kernels_;
   Fp8Table e4m3_;
   Fp8Table e5m2_;
+  const AttentionKernels& kernels_;
   DeviceBuffer memory_;
   std::vector<AttentionScratch> scratch_;  // [num_threads]
   float* partials_ = nullptr;              // [partials_capacity_][StateStride]
