@@ -52,7 +52,7 @@ Result<void> AttentionOp::Reserve(const BackendLimits& limits, uint32_t num_thre
   const size_t tile_bytes = padded_dim * kTilePositions * sizeof(float);
   const size_t state_bytes = kMaxQueryRows * StateStride(limits.head_dim) * sizeof(float);
   const size_t score_bytes = kMaxQueryRows * kScoreRowBytes;
-  const size_t thread_bytes = q_bytes + score_bytes + 2 * tile_bytes + 2 * state_bytes;
+  const size_t thread_bytes = q_bytes + score_bytes + tile_bytes + 2 * state_bytes;
   // Splitting pays only while there are fewer tiles than threads want.
   partials_capacity_ = size_t{std::min(limits.max_num_seqs, num_threads * kUnitsPerThread)} *
                        limits.num_heads * DivUp(limits.max_model_len, kRangePositions);
@@ -73,8 +73,7 @@ Result<void> AttentionOp::Reserve(const BackendLimits& limits, uint32_t num_thre
     AttentionScratch scratch;
     scratch.q = take(q_bytes);
     scratch.scores = take(score_bytes);
-    scratch.keys = take(tile_bytes);
-    scratch.values = take(tile_bytes);
+    scratch.unpacked = take(tile_bytes);
     scratch.partial = reinterpret_cast<float*>(take(state_bytes));
     scratch.state = reinterpret_cast<float*>(take(state_bytes));
     scratch_.push_back(scratch);

@@ -89,10 +89,11 @@ struct QueryTile {
 struct AttentionScratch {
   uint8_t* q;       // [blocks of kQueryBlockDims][kMaxQueryRows][kQueryRowBytes at most]
   uint8_t* scores;  // [kMaxQueryRows][kScoreRowBytes]
-  uint8_t* keys;    // [PaddedDim][kTilePositions] of up to 4 bytes
-  uint8_t* values;  // as many
-  float* partial;   // [kMaxQueryRows][StateStride]
-  float* state;     // as partial
+  // A tile of keys and, once the range has its scores, of values: one place, which stays in the
+  // first cache. [PaddedDim][kTilePositions] of up to 4 bytes.
+  uint8_t* unpacked;
+  float* partial;  // [kMaxQueryRows][StateStride]
+  float* state;    // as partial
 };
 
 struct AttentionKernels {

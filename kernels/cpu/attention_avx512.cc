@@ -60,14 +60,15 @@ inline __mmask64 FirstBytes(uint32_t n) {
 }
 
 // 64 bytes of each of the 16 positions that lie in one block, `bytes` of them within the row; zero
-// for positions past `valid`.
+// for positions past `valid`. `ahead` is asked for line after line, whatever the rows' length: a
+// stream in order is what the processor's own prefetching follows.
 inline void LoadRows16(const uint8_t* from, const uint8_t* ahead, size_t row_bytes, uint32_t valid,
                        uint32_t bytes, __m512i (&rows)[16]) {
   if (valid >= 16 && bytes >= 64) {
 #pragma GCC unroll 16
     for (uint32_t r = 0; r < 16; ++r) {
       rows[r] = _mm512_loadu_si512(from + r * row_bytes);
-      __builtin_prefetch(ahead + r * row_bytes);
+      __builtin_prefetch(ahead + r * 64);
     }
     return;
   }
@@ -107,8 +108,8 @@ struct FormatBf16Base {
           const __mmask64 mask = FirstBytes(bytes);
           const __mmask64 second_mask = p + 1 < at.valid ? mask : 0;
           const size_t offset = (p - group) * row_bytes + dim * element;
-          __builtin_prefetch(ahead + offset);
-          __builtin_prefetch(ahead + offset + row_bytes);
+          __builtin_prefetch(ahead + (p - group) * row_bytes + dim * element * 2);
+          __builtin_prefetch(ahead + (p - group) * row_bytes + dim * element * 2 + 64);
           fn(_mm512_maskz_loadu_epi8(mask, from + offset),
              _mm512_maskz_loadu_epi8(second_mask, from + offset + row_bytes),
              values + ((size_t{dim / kPanelDims} * kPairsPerTile + p / 2) * kPanelDims +
@@ -155,7 +156,7 @@ struct FormatBf16 : FormatBf16Base {
       const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += 32) {
         __m512i rows[16];
-        LoadRows16(from + dim * 2, ahead + dim * 2, row_bytes, at.valid - p,
+        LoadRows16(from + dim * 2, ahead + dim * 2 * 16, row_bytes, at.valid - p,
                    (tile.head_dim - dim) * 2, rows);
         Transpose16x16(rows);
         uint8_t* to = keys + (size_t{dim / 2} * kTilePositions + p) * 4;
@@ -201,7 +202,7 @@ struct FormatFp8 : FormatBf16Base {
       const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += 64) {
         __m512i rows[16];
-        LoadRows16(from + dim, ahead + dim, tile.head_dim, at.valid - p, tile.head_dim - dim, rows);
+        LoadRows16(from + dim, ahead + dim * 16, tile.head_dim, at.valid - p, tile.head_dim - dim, rows);
         Transpose16x16(rows);
         uint8_t* to = keys + (size_t{dim / 2} * kTilePositions + p) * 4;
         for (uint32_t i = 0; i < 16; ++i) {
