@@ -43,7 +43,7 @@ class SchemeCheck {
   void Refuse(const std::string& path, const Json& value, const std::string& expected) {
     if (error_) return;
     error_ = Status(Code::kDataError,
-                    fmt::format("{}: {} is {}; {}", where_, path, Shown(value), expected));
+                    fmt::format("{}: {} is {}; {}", where_, path, Excerpt(value), expected));
   }
 
   Result<void> Done() const {

@@ -127,6 +127,6 @@ const Json* FindMember(const Json& object, const char* key) {
   return it == object.end() || it->is_null() ? nullptr : &*it;
 }
 
-std::string Shown(const Json& value) { return value.dump(-1, ' ', true).substr(0, 80); }
+std::string Excerpt(const Json& value) { return value.dump(-1, ' ', true).substr(0, 80); }
 
 }  // namespace kvs

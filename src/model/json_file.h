@@ -32,6 +32,6 @@ Result<Json> ReadJsonObject(const std::filesystem::path& path, const JsonLimits&
 const Json* FindMember(const Json& object, const char* key);
 
 // A value as an error message shows it: JSON, at most 80 bytes.
-std::string Shown(const Json& value);
+std::string Excerpt(const Json& value);
 
 }  // namespace kvs

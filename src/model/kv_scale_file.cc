@@ -43,7 +43,7 @@ Result<KvScaleSet> ReadKvScaleFile(const std::filesystem::path& file_path, const
   if (dtype != nullptr && !fnuz && *dtype != "float8_e4m3fn") {
     return FileError(path, fmt::format("kv_cache.dtype is {}; supported: \"float8_e4m3fn\", "
                                        "\"float8_e4m3fnuz\"",
-                                       Shown(*dtype)));
+                                       Excerpt(*dtype)));
   }
   if ((*factors)->size() > layout.num_layers) {
     return FileError(path, fmt::format("{} layers have a scale; the model has {}",
@@ -59,7 +59,7 @@ Result<KvScaleSet> ReadKvScaleFile(const std::filesystem::path& file_path, const
     if (!IsPlausibleKvScale(scale)) {
       return FileError(path, fmt::format("layer {}: the scale is {}; a scale is a number from {} "
                                          "to {}",
-                                         layer, Shown(*value), kKvScaleMin, kKvScaleMax));
+                                         layer, Excerpt(*value), kKvScaleMin, kKvScaleMax));
     }
     const std::string name = fmt::format("{}: {}", file_path.filename().string(), key);
     set.origins[layer] = {name, name};

@@ -27,7 +27,8 @@ std::string ProblemOf(const Json& object) {
     return value == nullptr || *value == wanted;
   };
   const auto problem = [&](const char* key, const char* supported) {
-    return fmt::format(".{} is {}; supported: {}", key, Shown(*FindMember(object, key)), supported);
+    return fmt::format(".{} is {}; supported: {}", key, Excerpt(*FindMember(object, key)),
+                       supported);
   };
   if (!is("num_bits", 8)) return problem("num_bits", "8");
   if (!is("type", "float")) return problem("type", "\"float\"");
@@ -45,7 +46,7 @@ Result<KvQuantScheme> SchemeOfConfig(const Json& value, const std::string& path)
   if (!value.is_object()) {
     return Error(Code::kDataError, fmt::format("{} is {}; expected null, an object, or the name of "
                                                "an algorithm",
-                                               where, Shown(value)));
+                                               where, Excerpt(value)));
   }
   KvQuantScheme scheme;
   scheme.where = where;
@@ -82,7 +83,7 @@ Result<std::optional<KvQuantScheme>> ReadKvScheme(const Json& config,
   if (!algorithm->is_string()) {
     return Error(Code::kDataError,
                  fmt::format("{} is {}; expected null or the name of an algorithm", where,
-                             Shown(*algorithm)));
+                             Excerpt(*algorithm)));
   }
   return std::optional(SchemeOfAlgorithm(algorithm->get<std::string>(), where));
 }
