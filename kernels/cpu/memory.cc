@@ -15,9 +15,8 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 constexpr size_t RoundUp(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
-constexpr size_t MappedBytes(size_t bytes) {
-  return RoundUp(bytes, bytes >= kHugePage ? kHugePage : kPage);
-}
+// Not whole huge pages: the tail of each buffer in one would be memory that nobody uses.
+constexpr size_t MappedBytes(size_t bytes) { return RoundUp(bytes, kPage); }
 
 void Unmap(void* data, size_t bytes) { munmap(data, MappedBytes(bytes)); }
 
