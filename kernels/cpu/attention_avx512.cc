@@ -202,7 +202,8 @@ struct FormatFp8 : FormatBf16Base {
       const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += 64) {
         __m512i rows[16];
-        LoadRows16(from + dim, ahead + dim * 16, tile.head_dim, at.valid - p, tile.head_dim - dim, rows);
+        LoadRows16(from + dim, ahead + dim * 16, tile.head_dim, at.valid - p, tile.head_dim - dim,
+                   rows);
         Transpose16x16(rows);
         uint8_t* to = keys + (size_t{dim / 2} * kTilePositions + p) * 4;
         for (uint32_t i = 0; i < 16; ++i) {

@@ -9,12 +9,8 @@
 namespace kvs {
 namespace {
 
-constexpr bool kCommon = true;
-
 using C = DoctorCommand;
-using Table = std::vector<Flag<C>>;
-
-bool IsNotEmpty(const std::string& text) { return !text.empty(); }
+using DoctorTable = std::vector<Flag<C>>;
 
 // "4:crash"
 Result<CellFault> ParseCellFault(const std::string& text) {
@@ -50,7 +46,7 @@ Flag<C> FaultsFlag() {
   return {std::move(spec), std::move(set)};
 }
 
-void AddModelFlags(Table& table) {
+void AddModelFlags(DoctorTable& table) {
   table.push_back(TextFlag<C>(
       {"model", FlagGroup::kModel, "MODEL",
        "Model directory, or org/name on the Hugging Face Hub; the bundled model when none is named",
@@ -72,7 +68,7 @@ void AddModelFlags(Table& table) {
       At(&C::block_size), {{"16", 16}, {"32", 32}, {"64", 64}}));
 }
 
-void AddDeviceFlags(Table& table) {
+void AddDeviceFlags(DoctorTable& table) {
   const FlagGroup group = FlagGroup::kDevice;
   table.push_back(ChoiceFlag<C, DeviceKind>(
       {"device", group, "KIND", "What to compute on: auto, cpu, cuda, hip", kCommon},
@@ -106,7 +102,7 @@ void AddDeviceFlags(Table& table) {
 }  // namespace
 
 std::vector<Flag<DoctorCommand>> DoctorFlags() {
-  Table table;
+  DoctorTable table;
   AddModelFlags(table);
   AddDeviceFlags(table);
   const FlagGroup group = FlagGroup::kGeneral;

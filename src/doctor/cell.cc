@@ -14,7 +14,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kPollInterval(10);
+constexpr milliseconds kServerPollInterval(10);
 constexpr milliseconds kEndGrace(2000);  // from a broken connection to the end of its process
 constexpr std::chrono::seconds kStopLimit(30);
 
@@ -88,7 +88,7 @@ class CellRun {
         return {};
       }
       if (GiveUp(child, Clock::now() - start_, "before it was ready")) return {};
-      std::this_thread::sleep_for(kPollInterval);
+      std::this_thread::sleep_for(kServerPollInterval);
     }
   }
 
@@ -116,7 +116,7 @@ class CellRun {
     });
     while (!progress.done && !child.Poll() &&
            !GiveUp(child, progress.InFlight(), During(progress))) {
-      std::this_thread::sleep_for(kPollInterval);
+      std::this_thread::sleep_for(kServerPollInterval);
     }
     const std::string when = During(progress);
     sender.join();  // the connection breaks with the server
@@ -137,7 +137,7 @@ class CellRun {
     const auto asked = Clock::now();
     while (!child.Poll() && !GiveUp(child, Clock::now() - asked, "after SIGTERM") &&
            Clock::now() - asked < kStopLimit) {
-      std::this_thread::sleep_for(kPollInterval);
+      std::this_thread::sleep_for(kServerPollInterval);
     }
     if (result_.failure != CellFailure::kNone) return;
     const auto end = child.Poll();

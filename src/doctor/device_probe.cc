@@ -8,7 +8,7 @@
 namespace kvs {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 Fp8SelfTestShape ShapeFor(const Backend& backend, const ModelConfig* model, uint32_t block_size) {
   Fp8SelfTestShape shape;
@@ -40,7 +40,7 @@ DeviceKind KindOf(const std::string& name) {
   return DeviceKind::kCpu;
 }
 
-Json DeviceJson(const ProbeReport& report) {
+OrderedJson DeviceJson(const ProbeReport& report) {
   const DeviceInfo& info = report.info;
   return {{"kind", ToString(info.kind)},
           {"index", info.index},
@@ -54,7 +54,7 @@ Json DeviceJson(const ProbeReport& report) {
           {"description", report.description}};
 }
 
-Json Fp8Json(const Fp8SelfTestReport& report) {
+OrderedJson Fp8OrderedJson(const Fp8SelfTestReport& report) {
   return {{"dtype", ToString(report.dtype)},
           {"encoded", report.num_encoded},
           {"decoded", report.num_decoded},
@@ -62,7 +62,7 @@ Json Fp8Json(const Fp8SelfTestReport& report) {
           {"failures", report.failures}};
 }
 
-void ReadDevice(const Json& json, ProbeReport& report) {
+void ReadDevice(const OrderedJson& json, ProbeReport& report) {
   DeviceInfo& info = report.info;
   info.kind = KindOf(json.at("kind").get<std::string>());
   json.at("index").get_to(info.index);
@@ -76,8 +76,8 @@ void ReadDevice(const Json& json, ProbeReport& report) {
   json.at("description").get_to(report.description);
 }
 
-void ReadFp8(const Json& json, ProbeReport& report) {
-  for (const Json& entry : json) {
+void ReadFp8(const OrderedJson& json, ProbeReport& report) {
+  for (const OrderedJson& entry : json) {
     Fp8SelfTestReport& fp8 = report.fp8.emplace_back();
     fp8.dtype = entry.at("dtype").get<std::string>() == ToString(KvCacheDType::kF8E5M2)
                     ? KvCacheDType::kF8E5M2
@@ -111,32 +111,32 @@ Result<ProbeReport> ProbeDevice(const DeviceOptions& device, const ModelConfig* 
 }
 
 std::string ProbeJson(const Result<ProbeReport>& report) {
-  Json json;
+  OrderedJson json;
   if (!report) {
     json["error"] = {{"exit_code", ExitCodeOf(report.error().code())},
                      {"message", report.error().message()}};
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
   }
   json["device"] = DeviceJson(*report);
   json["memory"] = nullptr;
   if (report->memory) {
     json["memory"] = {{"total_bytes", report->memory->total}, {"free_bytes", report->memory->free}};
   }
-  json["fp8"] = Json::array();
-  for (const Fp8SelfTestReport& fp8 : report->fp8) json["fp8"].push_back(Fp8Json(fp8));
+  json["fp8"] = OrderedJson::array();
+  for (const Fp8SelfTestReport& fp8 : report->fp8) json["fp8"].push_back(Fp8OrderedJson(fp8));
   json["fp8_error"] = report->fp8_error;
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 Result<ProbeReport> ParseProbe(const std::string& text) {
   try {
-    const Json json = Json::parse(text);
+    const OrderedJson json = OrderedJson::parse(text);
     if (json.contains("error")) {
       return Error(Code::kUnavailable, json.at("error").at("message").get<std::string>());
     }
     ProbeReport report;
     ReadDevice(json.at("device"), report);
-    const Json& memory = json.at("memory");
+    const OrderedJson& memory = json.at("memory");
     if (!memory.is_null()) {
       report.memory = DeviceMemory{memory.at("total_bytes").get<uint64_t>(),
                                    memory.at("free_bytes").get<uint64_t>()};
@@ -144,7 +144,7 @@ Result<ProbeReport> ParseProbe(const std::string& text) {
     ReadFp8(json.at("fp8"), report);
     json.at("fp8_error").get_to(report.fp8_error);
     return report;
-  } catch (const Json::exception& error) {
+  } catch (const OrderedJson::exception& error) {
     return Error(Code::kInternal,
                  std::string("the probe's report cannot be read: ") + error.what());
   }

@@ -19,7 +19,7 @@ namespace kvs {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr size_t kNamePartMax = 48;
 
@@ -39,26 +39,26 @@ std::string FileNamePart(std::string_view text) {
 }
 
 std::string ToJson(const IsolationRecord& record) {
-  const Json json = {{"format", 1},
-                     {"device", record.key.device},
-                     {"architecture", record.key.architecture},
-                     {"driver", record.key.driver},
-                     {"kvserve", record.key.version},
-                     {"kv_cache_dtype", ToString(record.key.fp8_dtype)},
-                     {"passed", record.passed},
-                     {"reading", record.reading},
-                     {"model", record.model},
-                     {"time", record.time}};
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  const OrderedJson json = {{"format", 1},
+                            {"device", record.key.device},
+                            {"architecture", record.key.architecture},
+                            {"driver", record.key.driver},
+                            {"kvserve", record.key.version},
+                            {"kv_cache_dtype", ToString(record.key.fp8_dtype)},
+                            {"passed", record.passed},
+                            {"reading", record.reading},
+                            {"model", record.model},
+                            {"time", record.time}};
+  return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
-std::string TextOr(const Json& json, const char* name) {
+std::string TextOr(const OrderedJson& json, const char* name) {
   const auto found = json.find(name);
   return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
 std::optional<IsolationRecord> FromJson(const std::string& text) {
-  const Json json = Json::parse(text, nullptr, false);
+  const OrderedJson json = OrderedJson::parse(text, nullptr, false);
   if (!json.is_object()) return std::nullopt;
   const auto passed = json.find("passed");
   if (passed == json.end() || !passed->is_boolean()) return std::nullopt;

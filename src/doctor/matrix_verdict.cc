@@ -11,10 +11,10 @@ constexpr char kBothFallbacks[] =
     "use one flag alone: --kv-cache-dtype fp8 where memory is short, --enable-prefix-caching where "
     "prompts share long beginnings; report it with the cell's log";
 
-bool Ok(const CellResult& cell) { return cell.failure == CellFailure::kNone; }
+bool HasAnswered(const CellResult& cell) { return cell.failure == CellFailure::kNone; }
 
-void Fail(CellResult& cell, CellFailure failure, std::string what) {
-  if (!Ok(cell)) return;
+void SetFailure(CellResult& cell, CellFailure failure, std::string what) {
+  if (!HasAnswered(cell)) return;
   cell.failure = failure;
   cell.what = std::move(what);
 }
@@ -27,9 +27,9 @@ void JudgeHits(const std::vector<CellRequest>& requests, bool prefix_caching, Ce
     const uint64_t counted = answer.hit_growth.value_or(0);
     if (answer.cached_tokens == wanted && counted == wanted) continue;
     const bool missing = answer.cached_tokens < wanted || counted < wanted;
-    Fail(cell, missing ? CellFailure::kMissingHit : CellFailure::kFalseHit,
-         fmt::format("'{}' found {} cached tokens ({} by /metrics) instead of {}", answer.name,
-                     answer.cached_tokens, counted, wanted));
+    SetFailure(cell, missing ? CellFailure::kMissingHit : CellFailure::kFalseHit,
+               fmt::format("'{}' found {} cached tokens ({} by /metrics) instead of {}",
+                           answer.name, answer.cached_tokens, counted, wanted));
   }
 }
 
@@ -40,8 +40,9 @@ void JudgeRepetitions(const std::vector<CellRequest>& requests, const Closeness&
   for (size_t i = 0; i < cell.answers.size(); ++i) {
     if (i > 0 && requests[i].prompt == requests[i - 1].prompt) {
       if (const auto difference = FindDifference(cell.answers[i - 1], cell.answers[i], closeness)) {
-        Fail(cell, CellFailure::kWrongText,
-             fmt::format("'{}' differs from the first time: {}", requests[i].name, *difference));
+        SetFailure(
+            cell, CellFailure::kWrongText,
+            fmt::format("'{}' differs from the first time: {}", requests[i].name, *difference));
       }
     }
     if (next_at_once >= cell.at_once.size() ||
@@ -50,32 +51,33 @@ void JudgeRepetitions(const std::vector<CellRequest>& requests, const Closeness&
     }
     const CellAnswer& again = cell.at_once[next_at_once++];
     if (const auto difference = FindDifference(cell.answers[i], again, closeness)) {
-      Fail(cell, CellFailure::kWrongText,
-           fmt::format("'{}' differs when it is sent with others: {}", again.name, *difference));
+      SetFailure(
+          cell, CellFailure::kWrongText,
+          fmt::format("'{}' differs when it is sent with others: {}", again.name, *difference));
     }
   }
 }
 
 void JudgeAgainst(const CellResult& reference, const char* name, const Closeness& closeness,
                   CellResult& cell) {
-  if (!Ok(reference) || !Ok(cell)) return;
+  if (!HasAnswered(reference) || !HasAnswered(cell)) return;
   if (const auto difference = FindDifference(reference.answers, cell.answers, closeness)) {
-    Fail(cell, CellFailure::kWrongText,
-         fmt::format("the text differs from that of {}: {}", name, *difference));
+    SetFailure(cell, CellFailure::kWrongText,
+               fmt::format("the text differs from that of {}: {}", name, *difference));
   }
 }
 
 // Cell 1 is what others are held against. Where cells 2 and 3 agree with each other and neither
 // with it, the odd one is cell 1.
 void JudgeReference(const MatrixRules& rules, CellResults& cells) {
-  if (!Ok(cells[0]) || !Ok(cells[1]) || !Ok(cells[2])) return;
+  if (!HasAnswered(cells[0]) || !HasAnswered(cells[1]) || !HasAnswered(cells[2])) return;
   const auto differs = [&](size_t a, size_t b, const Closeness& closeness) {
     return FindDifference(cells[a].answers, cells[b].answers, closeness);
   };
   const auto from_fp8 = differs(1, 0, rules.fp8);
   if (!from_fp8 || !differs(2, 0, rules.same_type) || differs(2, 1, rules.fp8)) return;
-  Fail(cells[0], CellFailure::kWrongText,
-       "the text differs from those of cells 2 and 3, which agree: " + *from_fp8);
+  SetFailure(cells[0], CellFailure::kWrongText,
+             "the text differs from those of cells 2 and 3, which agree: " + *from_fp8);
 }
 
 Reading ReadingOf(bool ok1, bool ok2, bool ok3, bool ok4) {
@@ -101,7 +103,7 @@ std::string Unexplained(bool ok4, const char* other) {
 }
 
 MatrixVerdict Explain(Reading reading, const CellResults& cells) {
-  const bool ok4 = Ok(cells[3]);
+  const bool ok4 = HasAnswered(cells[3]);
   switch (reading) {
     case Reading::kPass:
       return {reading, "FP8 and prefix caching work here, alone and together", {}};
@@ -166,7 +168,9 @@ MatrixVerdict ReadMatrix(const CellResults& cells) {
     return cell.failure == CellFailure::kInterrupted;
   });
   if (interrupted) return Explain(Reading::kInterrupted, cells);
-  return Explain(ReadingOf(Ok(cells[0]), Ok(cells[1]), Ok(cells[2]), Ok(cells[3])), cells);
+  return Explain(ReadingOf(HasAnswered(cells[0]), HasAnswered(cells[1]), HasAnswered(cells[2]),
+                           HasAnswered(cells[3])),
+                 cells);
 }
 
 }  // namespace kvs

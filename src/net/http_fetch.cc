@@ -1,7 +1,6 @@
 #include "net/http_fetch.h"
 
 #include <fmt/format.h>
-#include <strings.h>
 
 #include <algorithm>
 #include <charconv>
@@ -17,10 +16,6 @@ constexpr size_t kBufferBytes = 64u << 10;
 
 tl::unexpected<Status> Malformed(std::string_view what) {
   return Error(Code::kUnavailable, fmt::format("the response is no HTTP: {}", what));
-}
-
-bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
 std::string_view Trim(std::string_view text) {

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
-#include <strings.h>
 
 #include <algorithm>
 #include <array>
@@ -41,10 +40,6 @@ bool HasPrefix(const IpAddress& address, const IpAddress& network, uint32_t bits
   if (std::memcmp(address.bytes.data(), network.bytes.data(), whole) != 0) return false;
   const auto mask = static_cast<unsigned char>(0xff00u >> (bits % 8));
   return bits % 8 == 0 || ((address.bytes[whole] ^ network.bytes[whole]) & mask) == 0;
-}
-
-bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
 // `host` is `name`, or stands below it.

@@ -1,6 +1,7 @@
 #include "net/url.h"
 
 #include <fmt/format.h>
+#include <strings.h>
 
 #include <algorithm>
 #include <charconv>
@@ -111,6 +112,10 @@ std::string PercentEncode(std::string_view text, std::string_view keep) {
     }
   }
   return encoded;
+}
+
+bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
 }  // namespace kvs

@@ -36,4 +36,7 @@ Result<Address> ParseAddress(std::string_view text);
 // `text` with everything but letters, digits, '-', '.', '_', '~' and what `keep` names as %XX.
 std::string PercentEncode(std::string_view text, std::string_view keep = {});
 
+// Of ASCII letters: names of hosts, schemes and headers.
+bool EqualsIgnoringCase(std::string_view a, std::string_view b);
+
 }  // namespace kvs
