@@ -9,9 +9,11 @@ preset=release
 kvserve=build/$preset/src/kvserve
 
 scripts/packages.sh build
+launcher=()
+command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 if [ ! -f "build/$preset/CMakeCache.txt" ]; then
   cmake --preset "$preset" -DKVS_JOINED_SOURCES=ON -DKVS_BUILD_TESTS=OFF \
-    -DKVS_BUILD_BENCHMARKS=OFF
+    -DKVS_BUILD_BENCHMARKS=OFF "${launcher[@]}"
 fi
 cmake --build --preset "$preset" --target kvserve
 
