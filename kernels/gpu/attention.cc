@@ -8,7 +8,7 @@
 namespace kvs::gpu {
 
 Result<void> AttentionOp::CheckSupport(const KvLayout& layout, uint32_t num_heads,
-                                       const DeviceFacts&) {
+                                       const DeviceFacts& facts) {
   if (layout.dtype == KvCacheDType::kF32) {
     return kvs::Error(Code::kInvalidArgument,
                       "--kv-cache-dtype: a float32 cache is served by the CPU alone; expected "
@@ -27,6 +27,14 @@ Result<void> AttentionOp::CheckSupport(const KvLayout& layout, uint32_t num_head
                                             "serve at most " +
                                             std::to_string(kDecodeMaxGroup));
   }
+  if (!ChooseDecodeShape(layout.dtype, layout.head_dim, group, UINT32_MAX, facts)) {
+    return kvs::Error(Code::kDataError,
+                      "attention: this device's blocks may have " +
+                          std::to_string(facts.max_shared_bytes) +
+                          " bytes of shared memory, too few for head_dim " +
+                          std::to_string(layout.head_dim) + " with " + std::to_string(group) +
+                          " query heads to a KV head; use another device, or --device cpu");
+  }
   return {};
 }
 
@@ -39,13 +47,34 @@ Result<void> AttentionOp::Reserve(const BackendLimits& limits, const DeviceFacts
     max_tiles = std::max(max_tiles, MaxPrefillTiles(path, group, limits.max_num_batched_tokens,
                                                     limits.max_num_seqs));
   }
+  PrefillSplit split{};
+  if (!batch_invariant) {
+    split.target =
+        std::max(1u, static_cast<uint32_t>(facts.num_multiprocessors) / limits.num_kv_heads);
+    const size_t rows =
+        size_t{split.MaxParts()} * limits.num_kv_heads *
+        std::max(PrefillTileRows(PrefillPath::kPortable), PrefillTileRows(PrefillPath::kHopper));
+    auto memory = AllocateDevice(rows * (limits.head_dim * sizeof(float) + sizeof(float2)),
+                                 "partial results of prefill attention");
+    if (!memory) return tl::unexpected(memory.error());
+    split_memory_ = std::move(*memory);
+    split.out = split_memory_.as<float>();
+    split.state = reinterpret_cast<float2*>(split.out + rows * limits.head_dim);
+  }
   for (Plan& plan : plans_) {
     KVS_RETURN_IF_ERROR(plan.decode.Reserve(limits, facts));
-    auto memory = AllocateDevice(max_tiles * sizeof(PrefillTile) + 256, "prefill plan");
+    const size_t merges_bytes = split.MaxParts() * sizeof(PrefillMerge);
+    const size_t tiles_bytes = (max_tiles + split.MaxParts()) * sizeof(PrefillTile);
+    auto memory = AllocateDevice(256 + merges_bytes + tiles_bytes, "prefill plan");
     if (!memory) return tl::unexpected(memory.error());
     plan.prefill_memory = std::move(*memory);
     plan.prefill.count = plan.prefill_memory.as<uint32_t>();
-    plan.prefill.tiles = reinterpret_cast<PrefillTile*>(plan.prefill_memory.as<uint8_t>() + 256);
+    plan.prefill.split = split;
+    plan.prefill.split.num_merges = plan.prefill.count + 1;
+    plan.prefill.split.merges =
+        reinterpret_cast<PrefillMerge*>(plan.prefill_memory.as<uint8_t>() + 256);
+    plan.prefill.tiles =
+        reinterpret_cast<PrefillTile*>(plan.prefill.split.merges + split.MaxParts());
   }
   return {};
 }
@@ -56,8 +85,7 @@ void AttentionOp::BeginStep() {
 
 AttentionOp::Plan& AttentionOp::PlanFor(const PagedAttentionParams& params) {
   const KvLayout& layout = params.kv.layout;
-  const bool long_tiles = DecodeTileTokens(layout.dtype, layout.head_dim) > 64;
-  return plans_[(params.window != 0 ? 2 : 0) + (long_tiles ? 1 : 0)];
+  return plans_[(params.window != 0 ? 2 : 0) + (SizeOf(layout.dtype) == 1 ? 1 : 0)];
 }
 
 void AttentionOp::MakePlan(const PagedAttentionParams& params, const Launch& launch, Plan& plan) {

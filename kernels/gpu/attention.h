@@ -27,7 +27,7 @@ class AttentionOp {
   void Run(const PagedAttentionParams& params, const Launch& launch);
 
  private:
-  // Layers of one kind: with or without a window, and of one size of decode tile.
+  // Layers of one kind: with or without a window, and of one size of KV elements.
   struct Plan {
     bool is_made = false;
     PagedDecode decode;
@@ -38,6 +38,7 @@ class AttentionOp {
   void MakePlan(const PagedAttentionParams& params, const Launch& launch, Plan& plan);
 
   bool batch_invariant_ = false;
+  DeviceBuffer split_memory_;  // partial results of one layer's prefill
   std::array<Plan, 4> plans_;
 };
 

@@ -27,6 +27,7 @@ constexpr uint32_t kStagingSlots = 4;
 
 // The rest of a prompt after a prefix hit is as long as a block at most.
 constexpr uint32_t kFewTokens = 16;
+static_assert(kFewTokens <= kDecodeMaxNewTokens);
 
 // Of each shape, to tune the linear layers with: enough to fill the second-level cache.
 constexpr int kWeightsOfShape = 4;

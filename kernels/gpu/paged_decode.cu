@@ -1,7 +1,4 @@
 // The planner of decode attention, and the choice of its kernel.
-#include <algorithm>
-#include <string>
-
 #include "gpu/gpu_memory.h"
 #include "gpu/paged_decode.h"
 #include "gpu/paged_decode_instances.h"
@@ -41,13 +38,29 @@ KVS_DEVICE uint32_t ExclusiveSum(uint32_t value, uint32_t* total) {
   return sum;
 }
 
+// Tokens of a tile, by the whole block: with half of the shape's, if then still no block has more
+// than one tile, more blocks share the work.
+KVS_DEVICE uint32_t ChooseTileTokens(const PagedAttentionParams& params, const DecodeShape& shape) {
+  if (!shape.may_halve) return shape.tile_tokens;
+  __shared__ uint32_t num_halves;
+  if (threadIdx.x == 0) num_halves = 0;
+  __syncthreads();
+  for (uint32_t seq = threadIdx.x; seq < params.num_seqs; seq += kPlanThreads) {
+    atomicAdd(&num_halves, DescribeSeq(params, seq, shape.tile_tokens / 2).num_tiles);
+  }
+  __syncthreads();
+  const bool halve = num_halves * params.kv.layout.num_kv_heads <= shape.num_ctas;
+  return halve ? shape.tile_tokens / 2 : shape.tile_tokens;
+}
+
 __global__ void __launch_bounds__(kPlanThreads)
     PlanDecodeKernel(const KVS_GRID_CONSTANT PagedAttentionParams params,
-                     const KVS_GRID_CONSTANT DecodePlan plan, uint32_t tile_tokens,
-                     uint32_t min_piece_tiles) {
+                     const KVS_GRID_CONSTANT DecodePlan plan) {
   WaitForPreviousKernel();
   AllowNextKernel();
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
+  const uint32_t num_ctas = plan.shape.num_ctas;
+  const uint32_t tile_tokens = ChooseTileTokens(params, plan.shape);
   uint32_t num_tiles = 0;  // of one KV head, so far
   for (uint32_t first = 0; first < params.num_seqs; first += kPlanThreads) {
     const uint32_t seq = first + threadIdx.x;
@@ -62,15 +75,15 @@ __global__ void __launch_bounds__(kPlanThreads)
     num_tiles += total;
   }
   const uint32_t line = num_tiles * num_kv_heads;
-  const uint32_t even = (line + plan.num_ctas - 1) / plan.num_ctas;
-  const uint32_t piece_tiles = even > min_piece_tiles ? even : min_piece_tiles;
+  // One tile a piece is the least there is: with few tiles, more blocks finish sooner.
+  const uint32_t piece_tiles = line > num_ctas ? (line + num_ctas - 1) / num_ctas : 1;
   if (threadIdx.x == 0) {
     plan.tile_start[params.num_seqs] = num_tiles;
-    *plan.piece_tiles = piece_tiles;
+    *plan.cut = {piece_tiles, tile_tokens};
   }
   __syncthreads();
 
-  for (uint32_t cta = threadIdx.x; cta < plan.num_ctas; cta += kPlanThreads) {
+  for (uint32_t cta = threadIdx.x; cta < num_ctas; cta += kPlanThreads) {
     const uint32_t begin = cta * piece_tiles;
     DecodePiece piece{};
     if (begin < line) {
@@ -91,10 +104,17 @@ __global__ void __launch_bounds__(kPlanThreads)
     }
     plan.pieces[cta] = piece;
   }
-}
+  __syncthreads();
 
-// One tile a piece is the least there is: with few tiles, more blocks finish sooner.
-constexpr uint32_t kMinPieceTiles = 1;
+  for (uint32_t i = threadIdx.x; i < num_ctas * kDecodePlannedRuns; i += kPlanThreads) {
+    const DecodePiece& piece = plan.pieces[i / kDecodePlannedRuns];
+    const uint32_t token = piece.tile * tile_tokens + i % kDecodePlannedRuns * kDecodeRun;
+    const bool exists = piece.num_tiles != 0 && token < piece.info.seq_len;
+    const size_t row = size_t{piece.seq} * params.max_blocks_per_seq;
+    plan.first_blocks[i] =
+        exists ? params.block_tables[row + token / params.kv.layout.block_size].value : 0;
+  }
+}
 
 struct Carver {
   uint8_t* base;
@@ -110,19 +130,15 @@ struct Carver {
 
 Result<void> PagedDecode::Reserve(const BackendLimits& limits, const DeviceFacts& facts) {
   const uint32_t group = limits.num_heads / limits.num_kv_heads;
-  if (group > kDecodeMaxGroup) {
-    return kvs::Error(Code::kDataError, "attention: " + std::to_string(group) +
-                                            " query heads share a KV head; at most " +
-                                            std::to_string(kDecodeMaxGroup) + " are supported");
-  }
-  plan_.num_ctas = static_cast<uint32_t>(facts.num_multiprocessors) * kDecodeCtasPerSm;
+  const uint32_t max_ctas = static_cast<uint32_t>(facts.num_multiprocessors) * kDecodeMaxCtasPerSm;
   const auto carve = [&](uint8_t* base) {
     Carver carver{base};
-    const size_t parts = size_t{2} * plan_.num_ctas * group;
+    const size_t parts = size_t{2} * max_ctas * group;
     carver.Take(plan_.seqs, limits.max_num_seqs);
-    carver.Take(plan_.pieces, plan_.num_ctas);
+    carver.Take(plan_.pieces, max_ctas);
+    carver.Take(plan_.first_blocks, size_t{max_ctas} * kDecodePlannedRuns);
     carver.Take(plan_.tile_start, size_t{limits.max_num_seqs} + 1);
-    carver.Take(plan_.piece_tiles, 1);
+    carver.Take(plan_.cut, 1);
     carver.Take(plan_.partial_out, parts * limits.head_dim);
     carver.Take(plan_.partial_state, parts);
     carver.Take(plan_.arrivals, size_t{limits.max_num_seqs} * limits.num_kv_heads);
@@ -136,8 +152,13 @@ Result<void> PagedDecode::Reserve(const BackendLimits& limits, const DeviceFacts
 }
 
 void PagedDecode::Plan(const PagedAttentionParams& params, const Launch& launch) {
-  LaunchKernel(PlanDecodeKernel, dim3(1), dim3(kPlanThreads), 0, launch, params, plan_,
-               DecodeTileTokens(params.kv.layout.dtype, params.kv.layout.head_dim), kMinPieceTiles);
+  const KvLayout& layout = params.kv.layout;
+  const auto shape =
+      ChooseDecodeShape(layout.dtype, layout.head_dim, params.num_heads / layout.num_kv_heads,
+                        params.num_seqs * layout.num_kv_heads, *launch.facts);
+  KVS_CHECK(shape.has_value());
+  plan_.shape = *shape;
+  LaunchKernel(PlanDecodeKernel, dim3(1), dim3(kPlanThreads), 0, launch, params, plan_);
 }
 
 void PagedDecode::Run(const PagedAttentionParams& params, const Launch& launch) {

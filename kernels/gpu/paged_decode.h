@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "gpu/launch.h"
 #include "kvserve/backend.h"
@@ -15,15 +16,38 @@
 
 namespace kvs::gpu {
 
-inline constexpr uint32_t kDecodeTile = 64;      // tokens
 inline constexpr uint32_t kDecodeMaxGroup = 16;  // query heads per KV head
-inline constexpr uint32_t kDecodeCtasPerSm = 2;
+inline constexpr uint32_t kDecodeMaxWarps = 8;
+inline constexpr uint32_t kDecodeMaxCtasPerSm = 2;
 
-// Tokens that one block takes at a time: four warps with 16 rows each, or 32 where rows are so
-// short that twice as many hide the latency of the instructions better.
-constexpr uint32_t DecodeTileTokens(KvCacheDType dtype, uint32_t head_dim) {
-  return head_dim * SizeOf(dtype) <= 128 ? 128 : 64;
-}
+// How many tokens of a sequence, its last ones, may have been written in the same step. More than
+// one where Backend::FewTokens has it given as several sequences.
+inline constexpr uint32_t kDecodeMaxNewTokens = 16;
+
+// Tokens that lie in one block, whatever its size, and how many such runs of a piece's first tiles
+// the planner looks up.
+inline constexpr uint32_t kDecodeRun = 16;
+inline constexpr uint32_t kDecodePlannedRuns = 32;
+
+// Of the shared memory of a block that is not the kernel's dynamic part: the system keeps 1 KiB,
+// and the kernel declares a flag.
+inline constexpr uint32_t kDecodeSharedReserve = 1280;
+
+// How the kernel is launched, and what its blocks take of the plan's line at a time.
+struct DecodeShape {
+  uint32_t tile_tokens;
+  bool may_halve;       // tiles, where there are not enough of them for all blocks
+  uint32_t num_warps;   // of a block
+  uint32_t num_stages;  // tiles on their way at once
+  uint32_t num_ctas;
+  uint32_t shared_bytes;
+};
+
+// The best shape for this device and for so many pairs of a sequence and a KV head (defined beside
+// the kernels' instances). None where not even the smallest fits into the shared memory that a
+// block may have.
+std::optional<DecodeShape> ChooseDecodeShape(KvCacheDType dtype, uint32_t head_dim, uint32_t group,
+                                             uint32_t num_pairs, const DeviceFacts& facts);
 
 // One sequence, as the attention kernel needs it.
 struct DecodeSeq {
@@ -42,24 +66,32 @@ struct DecodePiece {
   DecodeSeq info;  // of `seq`
 };
 
+// How the planner has cut the line.
+struct DecodeCut {
+  uint32_t piece_tiles;  // the last pieces may have fewer or none
+  uint32_t tile_tokens;  // of the shape; or half of it, so that half of a block's warps are idle
+};
+
 // Device memory; made by PagedDecode.
 struct DecodePlan {
-  DecodeSeq* seqs;        // [num_seqs]
-  DecodePiece* pieces;    // [num_ctas]
-  uint32_t* tile_start;   // [num_seqs + 1]: tiles of one KV head in the sequences before
-  uint32_t* piece_tiles;  // [1] tiles per piece; the last pieces may have fewer or none
-  float* partial_out;     // [num_ctas][2][group][head_dim], not yet divided by the sum
-  float2* partial_state;  // [num_ctas][2][group]: maximum (base 2) and sum
-  uint32_t* arrivals;     // [num_seqs][num_kv_heads], zero between launches
-  uint32_t num_ctas;
+  DecodeSeq* seqs;         // [num_seqs]
+  DecodePiece* pieces;     // [num_ctas]
+  uint32_t* first_blocks;  // [num_ctas][kDecodePlannedRuns]: of the first runs of each piece
+  uint32_t* tile_start;    // [num_seqs + 1]: tiles of one KV head in the sequences before
+  DecodeCut* cut;          // [1]
+  float* partial_out;      // [num_ctas][2][group][head_dim], not yet divided by the sum
+  float2* partial_state;   // [num_ctas][2][group]: maximum (base 2) and sum
+  uint32_t* arrivals;      // [num_seqs][num_kv_heads], zero between launches
+  DecodeShape shape;
 };
 
 // Owns the plan's memory.
 class PagedDecode {
  public:
-  // kInvalidArgument for a shape that no kernel serves.
   Result<void> Reserve(const BackendLimits& limits, const DeviceFacts& facts);
-  // Plans the sequences of `params` with exactly one new token.
+  // Plans the sequences of `params` with exactly one new token. The plan serves layers of this KV
+  // dtype.
+  // REQUIRES: AttentionOp::CheckSupport.
   void Plan(const PagedAttentionParams& params, const Launch& launch);
   void Run(const PagedAttentionParams& params, const Launch& launch);
 

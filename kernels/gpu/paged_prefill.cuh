@@ -75,8 +75,9 @@ KVS_DEVICE void AddValues(float (&accumulated)[Traits::kHeadDim / 8][4],
 }
 
 template <class Traits>
-KVS_DEVICE void PrefillTileRows(const PagedAttentionParams& params, const TileRows& rows, DType act,
-                                uint8_t* shared) {
+KVS_DEVICE void ComputeTile(const PagedAttentionParams& params, const PrefillSplit& split,
+                            const PrefillTile& tile, const TileRows& rows, DType act,
+                            uint8_t* shared) {
   using Copy = typename Traits::Copy;
   constexpr uint32_t kPositions = Traits::kPositions;
   uint8_t* keys = shared;
@@ -85,8 +86,8 @@ KVS_DEVICE void PrefillTileRows(const PagedAttentionParams& params, const TileRo
   uint8_t* raw_values = Copy::kIsFp8 ? raw_keys + Copy::kRawBytes : values;
 
   const uint32_t first_row = threadIdx.x / kWarpSize * 16;
-  const uint32_t end = rows.SomeEnd();
-  uint32_t first = rows.SomeBegin() / kPositions * kPositions;
+  const uint32_t end = EndPosition(tile, rows.SomeEnd());
+  uint32_t first = FirstPosition(tile, rows.SomeBegin() / kPositions * kPositions);
   Copy copy(params, rows, threadIdx.x);
   copy.LookUp(first);
   copy.template Start<KvPlane::kKeys>(raw_keys, first);
@@ -122,6 +123,13 @@ KVS_DEVICE void PrefillTileRows(const PagedAttentionParams& params, const TileRo
     CommitAsyncCopies();
     AddValues<Traits>(accumulated, correction, scores, values);
   }
+  if (tile.part != PrefillTile::kWhole) {
+    StorePartialRows<Traits::kHeadDim>(
+        accumulated, softmax, rows, first_row,
+        PartialRowsOf<Traits::kHeadDim>(split, tile.part, rows.kv_head,
+                                        params.kv.layout.num_kv_heads, kPortablePrefillRows));
+    return;
+  }
   const float v_scale = params.kv.v_scale[rows.kv_head] * Traits::Read::kRescale;
   StoreRows<Traits::kHeadDim>(accumulated, softmax, v_scale, act, params, rows, first_row);
 }
@@ -135,10 +143,10 @@ __global__ void __launch_bounds__(Traits::kThreads)
   WaitForPreviousKernel();
   AllowNextKernel();
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
-  const uint32_t tile = blockIdx.x / num_kv_heads;
-  if (tile >= *tiles.count) return;
-  const TileRows rows(params, tiles.tiles[tile], blockIdx.x % num_kv_heads, tile_tokens);
-  PrefillTileRows<Traits>(params, rows, act, prefill_shared);
+  if (blockIdx.x / num_kv_heads >= *tiles.count) return;
+  const PrefillTile tile = tiles.tiles[blockIdx.x / num_kv_heads];
+  const TileRows rows(params, tile, blockIdx.x % num_kv_heads, tile_tokens);
+  ComputeTile<Traits>(params, tiles.split, tile, rows, act, prefill_shared);
 }
 
 template <KvCacheDType dtype, uint32_t kHeadDim>

@@ -54,6 +54,27 @@ struct TileRows {
   KVS_DEVICE uint32_t QueryHead(uint32_t row) const { return kv_head * group + row % group; }
 };
 
+// Which positions a tile's block walks, of those from `begin` on (or to `end`) that its rows see.
+KVS_DEVICE uint32_t FirstPosition(const PrefillTile& tile, uint32_t begin) {
+  return begin > tile.first_position ? begin : tile.first_position;
+}
+KVS_DEVICE uint32_t EndPosition(const PrefillTile& tile, uint32_t end) {
+  return end < tile.end_position ? end : tile.end_position;
+}
+
+// The partial results of one part and KV head.
+struct PartialRows {
+  float* out;     // [rows of a tile][kHeadDim]
+  float2* state;  // [rows of a tile]
+};
+
+template <uint32_t kHeadDim>
+KVS_DEVICE PartialRows PartialRowsOf(const PrefillSplit& split, uint32_t part, uint32_t kv_head,
+                                     uint32_t num_kv_heads, uint32_t tile_rows) {
+  const size_t row = (size_t{part} * num_kv_heads + kv_head) * tile_rows;
+  return {split.out + row * kHeadDim, split.state + row};
+}
+
 // A pair of activations as a pair of what the matrix instruction takes.
 template <class Act, class Compute>
 KVS_DEVICE uint32_t ConvertPair(uint32_t pair) {
@@ -239,6 +260,27 @@ KVS_DEVICE void StoreRows(const float (&accumulated)[kHeadDim / 8][4], const Row
     StoreRowsAs<F16, kHeadDim>(accumulated, softmax, v_scale, params, rows, first_row);
   } else {
     StoreRowsAs<Bf16, kHeadDim>(accumulated, softmax, v_scale, params, rows, first_row);
+  }
+}
+
+// Writes a warp's rows as they are, with their states, for a merge.
+template <uint32_t kHeadDim>
+KVS_DEVICE void StorePartialRows(const float (&accumulated)[kHeadDim / 8][4],
+                                 const RowSoftmax& softmax, const TileRows& rows,
+                                 uint32_t first_row, const PartialRows& part) {
+  const uint32_t lane = threadIdx.x % kWarpSize;
+#pragma unroll
+  for (uint32_t half = 0; half < 2; ++half) {
+    const float total = softmax.Total(half);
+    const uint32_t row = first_row + lane / 4 + 8 * half;
+    if (row >= rows.num_rows()) continue;
+    if (lane % 4 == 0) part.state[row] = make_float2(softmax.max[half], total);
+    float* out = part.out + row * kHeadDim + lane % 4 * 2;
+#pragma unroll
+    for (uint32_t n = 0; n < kHeadDim / 8; ++n) {
+      *reinterpret_cast<float2*>(out + 8 * n) =
+          make_float2(accumulated[n][2 * half], accumulated[n][2 * half + 1]);
+    }
   }
 }
 

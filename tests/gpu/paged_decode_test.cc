@@ -1,5 +1,8 @@
 #include "gpu/paged_decode.h"
 
+#include <set>
+
+#include "gpu/attention.h"
 #include "gpu/paged_problem.h"
 
 namespace kvs::gpu {
@@ -8,12 +11,14 @@ namespace {
 constexpr KvCacheDType kDTypes[] = {KvCacheDType::kBf16, KvCacheDType::kF16, KvCacheDType::kF8E4M3,
                                     KvCacheDType::kF8E5M2};
 
-void ExpectMatches(const PagedCase& c, const std::vector<PagedSeq>& seqs, uint64_t seed) {
+void ExpectMatches(const PagedCase& c, const std::vector<PagedSeq>& seqs, uint64_t seed,
+                   const DeviceFacts* facts = nullptr) {
   SCOPED_TRACE(std::string(ToString(c.dtype)) + " head_dim " + std::to_string(c.head_dim) +
                " group " + std::to_string(c.group) + " block " + std::to_string(c.block_size) +
                " window " + std::to_string(c.window) + " seed " + std::to_string(seed));
   const PagedProblem problem(c, seqs, seed);
-  const Launch launch = TestLaunch(c.act);
+  Launch launch = TestLaunch(c.act);
+  if (facts != nullptr) launch.facts = facts;
   PagedDecode decode;
   BackendLimits limits{};
   limits.max_num_seqs = static_cast<uint32_t>(seqs.size());
@@ -66,6 +71,40 @@ TEST(GpuPagedDecode, MatchesReferenceWithManySequencesAndLongOnes) {
     ExpectMatches({.dtype = dtype, .num_kv_heads = 1}, {{20000, 1}}, 8);
     ExpectMatches({.dtype = dtype}, {{3, 1}, {5000, 1}, {2, 1}, {1, 1}, {3000, 1}}, 9);
   }
+}
+
+// Devices whose blocks have less shared memory get fewer stages, then fewer warps; what fits
+// nowhere is refused with a sentence.
+TEST(GpuPagedDecode, MatchesReferenceInEveryShape) {
+  std::set<std::pair<uint32_t, uint32_t>> shapes;
+  for (const size_t shared_bytes : {65536u, 101376u, 167936u, 232448u}) {
+    DeviceFacts facts = *TestLaunch(DType::kBf16).facts;
+    if (shared_bytes > facts.max_shared_bytes) continue;
+    facts.max_shared_bytes = shared_bytes;
+    for (const KvCacheDType dtype : kDTypes) {
+      for (const uint32_t head_dim : {64u, 128u, 256u}) {
+        for (const uint32_t group : {4u, 16u}) {
+          const PagedCase c{.dtype = dtype, .head_dim = head_dim, .group = group};
+          const auto shape = ChooseDecodeShape(dtype, head_dim, group, UINT32_MAX, facts);
+          if (!shape) {
+            const KvLayout layout{1, c.num_kv_heads, head_dim, c.block_size, dtype};
+            const auto support = AttentionOp::CheckSupport(layout, 2 * group, facts);
+            ASSERT_FALSE(support.has_value());
+            EXPECT_NE(support.error().message().find("shared memory"), std::string::npos);
+            EXPECT_EQ(shared_bytes, 65536u);
+            continue;
+          }
+          EXPECT_LE(shape->shared_bytes + kDecodeSharedReserve, shared_bytes);
+          shapes.insert({shape->num_warps, shape->num_stages});
+          ExpectMatches(c, {{700, 1}, {1, 1}, {65, 1}}, head_dim + group, &facts);
+          std::vector<PagedSeq> many;
+          for (uint32_t i = 0; i < 70; ++i) many.push_back({1 + 3 * i, 1});
+          ExpectMatches(c, many, head_dim + group, &facts);
+        }
+      }
+    }
+  }
+  EXPECT_TRUE(shapes.contains({4, 3}) && shapes.contains({4, 2}) && shapes.contains({2, 3}));
 }
 
 TEST(GpuPagedDecode, SkipsSequencesWithSeveralNewTokens) {

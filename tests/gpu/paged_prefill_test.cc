@@ -1,5 +1,6 @@
 #include "gpu/paged_prefill.h"
 
+#include <map>
 #include <set>
 
 #include "gpu/paged_problem.h"
@@ -27,32 +28,17 @@ std::vector<PrefillPath> Paths(const PagedCase& c) {
 }
 
 // One step's tiles in device memory.
-class Plan {
+class Plan : public PrefillMemory {
  public:
   Plan(const PagedAttentionParams& params, PrefillPath path, uint32_t min_new_tokens,
-       const Launch& launch)
-      : path_(path),
-        tiles_(MaxPrefillTiles(path, params.num_heads / params.kv.layout.num_kv_heads,
-                               params.num_tokens, params.num_seqs)),
-        count_(1) {
+       const Launch& launch, uint32_t split_target = 0)
+      : PrefillMemory(params, path, split_target) {
     PlanPrefill(params, min_new_tokens, tiles(), launch);
   }
-  PrefillTiles tiles() const { return {tiles_.data(), count_.data(), path_}; }
-  std::vector<PrefillTile> ToHost() const {
-    auto listed = tiles_.ToHost();
-    EXPECT_LE(count_.ToHost()[0], listed.size());
-    listed.resize(count_.ToHost()[0]);
-    return listed;
-  }
-
- private:
-  const PrefillPath path_;
-  const DeviceArray<PrefillTile> tiles_;
-  const DeviceArray<uint32_t> count_;
 };
 
 void ExpectMatches(const PagedCase& c, const std::vector<PagedSeq>& seqs, uint64_t seed,
-                   uint32_t min_new_tokens = 1) {
+                   uint32_t min_new_tokens = 1, uint32_t split_target = 0) {
   const PagedProblem problem(c, seqs, seed);
   const auto want =
       problem.Want([&](const PagedSeq& seq) { return seq.query_len < min_new_tokens; });
@@ -60,8 +46,14 @@ void ExpectMatches(const PagedCase& c, const std::vector<PagedSeq>& seqs, uint64
     SCOPED_TRACE(Describe(path, c));
     const Launch launch = TestLaunch(c.act);
     problem.ClearOut();
-    const Plan plan(problem.Params(), path, min_new_tokens, launch);
+    const Plan plan(problem.Params(), path, min_new_tokens, launch, split_target);
     PagedPrefill(problem.Params(), plan.tiles(), launch);
+    if (split_target != 0) {
+      const auto tiles = plan.ToHost();
+      EXPECT_TRUE(std::any_of(tiles.begin(), tiles.end(), [](const PrefillTile& tile) {
+        return tile.part != PrefillTile::kWhole;
+      })) << "nothing was split";
+    }
     auto got = problem.Out();
     size_t at = 0;
     for (const PagedSeq& seq : seqs) {
@@ -120,6 +112,55 @@ TEST(GpuPagedPrefill, HonoursTheWindow) {
   for (const uint32_t window : {1u, 16u, 64u, 100u, 4096u}) {
     for (const KvCacheDType dtype : {KvCacheDType::kBf16, KvCacheDType::kF8E4M3}) {
       ExpectMatches({.dtype = dtype, .window = window}, {{64, 64}, {500, 130}, {777, 1}}, window);
+    }
+  }
+}
+
+TEST(GpuPagedPrefill, SplitTilesMatchReference) {
+  for (const KvCacheDType dtype : kDTypes) {
+    for (const uint32_t head_dim : {64u, 128u, 256u}) {
+      ExpectMatches({.dtype = dtype, .head_dim = head_dim, .num_kv_heads = 1},
+                    {{3000, 16}, {700, 3}, {40, 40}, {1500, 2}}, head_dim, 2, 20);
+    }
+    // More parts than lanes, a window that hides some from some rows, and both activations.
+    ExpectMatches({.dtype = dtype, .num_kv_heads = 1, .group = 1}, {{9000, 5}}, 4, 1, 40);
+    ExpectMatches({.dtype = dtype, .window = 600}, {{2500, 60}, {900, 31}}, 5, 1, 12);
+    ExpectMatches({.dtype = dtype, .act = DType::kF16, .group = 7}, {{1500, 9}}, 6, 1, 8);
+  }
+}
+
+TEST(GpuPagedPrefill, PartsCoverEachTileOnce) {
+  const PagedCase c{.head_dim = 64, .num_kv_heads = 1, .group = 4};
+  const std::vector<PagedSeq> seqs = {{5000, 16}, {2000, 200}, {90, 90}, {260, 1}, {7000, 33}};
+  const PagedProblem problem(c, seqs, 1);
+  for (const PrefillPath path : {PrefillPath::kPortable, PrefillPath::kHopper}) {
+    for (const uint32_t target : {1u, 5u, 16u, 100u}) {
+      const Plan plan(problem.Params(), path, 2, TestLaunch(c.act), target);
+      std::map<std::pair<uint32_t, uint32_t>, std::map<uint32_t, uint32_t>> ranges;
+      std::set<uint32_t> parts;
+      for (const PrefillTile& tile : plan.ToHost()) {
+        if (tile.part != PrefillTile::kWhole) {
+          EXPECT_TRUE(parts.insert(tile.part).second);
+          EXPECT_LT(tile.part, plan.tiles().split.MaxParts());
+          EXPECT_EQ(tile.first_position % kPrefillPartStep, 0u);
+        }
+        auto& pieces = ranges[{tile.seq, tile.first_token}];
+        EXPECT_TRUE(pieces.emplace(tile.first_position, tile.end_position).second);
+      }
+      for (const auto& [tile, pieces] : ranges) {
+        uint32_t at = 0;
+        for (const auto& [first, end] : pieces) {
+          EXPECT_EQ(first, at);
+          at = end;
+        }
+        EXPECT_GE(at, seqs[tile.first].seq_len - seqs[tile.first].query_len + tile.second + 1);
+      }
+      const uint32_t tokens = PrefillTileTokens(path, c.group);
+      size_t want = 0;
+      for (const PagedSeq& seq : seqs) {
+        want += seq.query_len < 2 ? 0 : (seq.query_len + tokens - 1) / tokens;
+      }
+      EXPECT_EQ(ranges.size(), want);
     }
   }
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gpu/gpu_test_util.h"
+#include "gpu/paged_prefill.h"
 #include "kvserve/kernel_params.h"
 #include "kvserve/kv_layout.h"
 #include "reference/naive.h"
@@ -218,6 +219,44 @@ class PagedProblem {
   std::unique_ptr<DeviceArray<BlockId>> tables_;
   std::unique_ptr<DeviceArray<uint32_t>> device_starts_, device_seq_lens_;
   std::unique_ptr<DeviceArray<uint16_t>> qkv_, out_;
+};
+
+// Room for one step's prefill tiles and, with a `split_target`, for the partial results of those
+// that are split.
+class PrefillMemory {
+ public:
+  PrefillMemory(const PagedAttentionParams& params, PrefillPath path, uint32_t split_target)
+      : path_(path),
+        split_{.target = split_target},
+        tiles_(MaxPrefillTiles(path, params.num_heads / params.kv.layout.num_kv_heads,
+                               params.num_tokens, params.num_seqs) +
+               split_.MaxParts()),
+        counts_(2),
+        merges_(std::max(1u, split_.MaxParts())),
+        states_(std::max(1u, split_.MaxParts()) * params.kv.layout.num_kv_heads *
+                PrefillTileRows(path)),
+        out_(states_.size() * params.kv.layout.head_dim) {
+    KVS_GPU(Memset(out_.data(), 0xff, out_.size() * sizeof(float)));
+    split_.out = out_.data();
+    split_.state = states_.data();
+    split_.merges = merges_.data();
+    split_.num_merges = counts_.data() + 1;
+  }
+  PrefillTiles tiles() const { return {tiles_.data(), counts_.data(), path_, split_}; }
+  std::vector<PrefillTile> ToHost() const {
+    auto listed = tiles_.ToHost();
+    listed.resize(counts_.ToHost()[0]);
+    return listed;
+  }
+
+ private:
+  const PrefillPath path_;
+  PrefillSplit split_;
+  const DeviceArray<PrefillTile> tiles_;
+  const DeviceArray<uint32_t> counts_;
+  const DeviceArray<PrefillMerge> merges_;
+  const DeviceArray<float2> states_;
+  const DeviceArray<float> out_;
 };
 
 }  // namespace kvs::gpu

@@ -1,5 +1,6 @@
-// Compute capability 9.0: barriers in shared memory that threads arrive at and wait for apart,
-// named barriers between warpgroups, and registers moved from one warpgroup to another.
+// Compute capability 9.0: barriers in shared memory that threads arrive at and wait for apart and
+// that count the bytes of bulk copies, named barriers between warpgroups, and registers moved from
+// one warpgroup to another.
 #pragma once
 
 #include "gpu/gpu.h"
@@ -22,9 +23,10 @@ class SharedBarrier {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(Address()) : "memory");
   }
 
-  // Arrives once this thread's AsyncCopy16s so far have come to an end.
-  KVS_DEVICE void ArriveAfterCopies() {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(Address())
+  // Arrives, and has the phase wait for `bytes` more of copies that name this barrier.
+  KVS_DEVICE void ArriveExpecting(uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(Address()),
+                 "r"(bytes)
                  : "memory");
   }
 
@@ -44,15 +46,16 @@ class SharedBarrier {
     } while (done == 0);
   }
 
- private:
   KVS_DEVICE uint32_t Address() const {
     return static_cast<uint32_t>(__cvta_generic_to_shared(&bits_));
   }
+
+ private:
   uint64_t bits_;
 };
 
 // Orders stores to shared memory before matrix instructions that read it: by the thread that
-// stored, before a barrier, or by the thread that issues the instructions, after one.
+// stored, before a barrier.
 KVS_DEVICE void FenceForMatrixReads() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

@@ -16,7 +16,8 @@ namespace kvs::gpu::hopper {
 KVS_DEVICE uint64_t DescribeTile(const void* tile, uint32_t panel_bytes) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
   constexpr uint64_t kEightRows = uint64_t{1024 / 16} << 32;
-  const uint64_t address = static_cast<uint32_t>(__cvta_generic_to_shared(tile));
+  // The same in all lanes, which the compiler does not see by itself.
+  const uint64_t address = ShuffleFrom(static_cast<uint32_t>(__cvta_generic_to_shared(tile)), 0);
   return kSwizzle128 | kEightRows | uint64_t{panel_bytes / 16} << 16 | (address & 0x3ffff) >> 4;
 }
 

@@ -9,6 +9,14 @@
 
 namespace kvs::gpu {
 
+// Waves of a block. At 256 dimensions, four waves' states do not fit into shared memory.
+constexpr uint32_t MatrixDecodeWaves(uint32_t head_dim) { return head_dim == 256 ? 2 : 4; }
+
+// Tokens that a block takes at a time.
+constexpr uint32_t MatrixDecodeTokens(KvCacheDType dtype, uint32_t head_dim) {
+  return head_dim * SizeOf(dtype) <= 128 ? 128 : 64;
+}
+
 template <KvCacheDType dtype_, uint32_t kHeadDim_>
 struct MatrixDecode {
   static constexpr KvCacheDType dtype = dtype_;
@@ -16,16 +24,14 @@ struct MatrixDecode {
   using Compute = typename Read::Compute;
   static constexpr uint32_t kHeadDim = kHeadDim_;
   static constexpr uint32_t kDimTiles = kHeadDim / 16;
-  // From 128 dimensions on, queries do not fit into registers beside the sums; at 256, four waves'
-  // states do not fit into shared memory.
+  // From 128 dimensions on, queries do not fit into registers beside the sums.
   static constexpr bool kQueriesInShared = kHeadDim >= 128;
-  static constexpr uint32_t kWarps = kHeadDim == 256 ? 2 : 4;  // waves
-  static constexpr uint32_t kTileTokens = DecodeTileTokens(dtype, kHeadDim);
+  static constexpr uint32_t kWarps = MatrixDecodeWaves(kHeadDim);
+  static constexpr uint32_t kTileTokens = MatrixDecodeTokens(dtype, kHeadDim);
   static constexpr uint32_t kTokens = kTileTokens / kWarps;  // of one wave and tile
   static constexpr uint32_t kPlaneBytes = kDimTiles * kTileBytes;
   static constexpr uint32_t kQueryBytes = kQueriesInShared ? kDimTiles * kTileBytes : 0;
-  // What DecodeMergeSpace reckons with: the states take the place of the planes.
-  static constexpr uint32_t kStages = 0, kStageBytes = 0;
+  static constexpr uint32_t kHeadStride = kHeadDim;  // of DecodeMergeSpace
   static_assert(kTokens % 16 == 0);
 };
 
@@ -142,7 +148,7 @@ KVS_DEVICE void FinishColumns(DecodeMergeSpace<Traits> space, const DecodePlan& 
   for (uint32_t i = threadIdx.x; i < group * kQuads; i += blockDim.x) {
     const uint32_t head = i / kQuads, quad = i % kQuads;
     float2 state;
-    const float4 value = JoinWarps(space, group, head, quad, &state);
+    const float4 value = JoinWarps(space, Traits::kWarps, group, head, quad, &state);
     if (span.num_parts == 1) {
       StoreOut(out + head * Traits::kHeadDim + 4 * quad, value, v_factor / state.y);
     } else {
@@ -169,12 +175,12 @@ KVS_DEVICE void EndColumns(const PagedAttentionParams& params, const DecodePlan&
                            uint8_t* shared) {
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
   const uint32_t group = params.num_heads / num_kv_heads;
-  const DecodeMergeSpace<Traits> space(shared, group);
+  const DecodeMergeSpace<Traits> space(shared, Traits::kWarps, group);
   __syncthreads();  // All have read what the states replace.
   PublishColumns<Traits>(state, space, group);
   __syncthreads();
   const uint32_t begin = plan.tile_start[at.seq] * num_kv_heads + at.kv_head * at.info.num_tiles;
-  const DecodePairSpan span(begin, begin + at.info.num_tiles, *plan.piece_tiles);
+  const DecodePairSpan span(begin, begin + at.info.num_tiles, plan.cut->piece_tiles);
   const size_t row = size_t{at.info.query_row} * params.num_heads + size_t{at.kv_head} * group;
   uint16_t* out = static_cast<uint16_t*>(params.out) + row * Traits::kHeadDim;
   uint32_t* arrivals = plan.arrivals + at.seq * num_kv_heads + at.kv_head;
@@ -257,7 +263,7 @@ void RunMatrixDecode(const PagedAttentionParams& params, const DecodePlan& plan,
   }();
   static_cast<void>(allowed);
   const auto wave = static_cast<uint32_t>(launch.facts->wave_size);
-  LaunchKernel(MatrixDecodeKernel<Traits>, dim3(plan.num_ctas), dim3(Traits::kWarps * wave),
+  LaunchKernel(MatrixDecodeKernel<Traits>, dim3(plan.shape.num_ctas), dim3(Traits::kWarps * wave),
                MatrixDecodeSharedBytes<Traits>(group), launch, params, plan, launch.act);
 }
 

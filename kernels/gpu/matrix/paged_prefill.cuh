@@ -119,11 +119,29 @@ KVS_DEVICE void AttendStage(ColumnState<Traits::kHeadDim>& state, const Queries&
   }
 }
 
+// Writes a row as it is, with its state, for a merge.
 template <class Traits>
-KVS_DEVICE void PrefillRows(const PagedAttentionParams& params, const TileRows& rows, DType act,
+KVS_DEVICE void StorePartialColumn(const ColumnState<Traits::kHeadDim>& state,
+                                   const PrefillColumn& column, const PartialRows& part) {
+  const float total = state.Total();
+  if (!column.exists) return;
+  if (WaveLane() < 16) part.state[column.row] = float2{state.max, total};
+#pragma unroll
+  for (uint32_t d = 0; d < Traits::kDimTiles; ++d) {
+#pragma unroll
+    for (uint32_t i = 0; i < kSumValues; ++i) {
+      part.out[column.row * Traits::kHeadDim + d * 16 + SumRow(WaveLane(), i)] =
+          state.out[d].values[i];
+    }
+  }
+}
+
+template <class Traits>
+KVS_DEVICE void PrefillRows(const PagedAttentionParams& params, const PrefillSplit& split,
+                            const PrefillTile& tile, const TileRows& rows, DType act,
                             uint8_t* shared) {
-  const uint32_t end = rows.SomeEnd();
-  uint32_t first = rows.SomeBegin() / Traits::kPositions * Traits::kPositions;
+  const uint32_t end = EndPosition(tile, rows.SomeEnd());
+  uint32_t first = FirstPosition(tile, rows.SomeBegin() / Traits::kPositions * Traits::kPositions);
   PrefillStage<Traits> stage;
   stage.Load(params, rows, first, end, threadIdx.x);
 
@@ -148,6 +166,13 @@ KVS_DEVICE void PrefillRows(const PagedAttentionParams& params, const TileRows& 
     __syncthreads();
     AttendStage<Traits>(state, queries, column, shared, scale, first, thread % kWave);
   }
+  if (tile.part != PrefillTile::kWhole) {
+    StorePartialColumn<Traits>(
+        state, column,
+        PartialRowsOf<Traits::kHeadDim>(split, tile.part, rows.kv_head,
+                                        params.kv.layout.num_kv_heads, kPortablePrefillRows));
+    return;
+  }
   const float factor = params.kv.v_scale[rows.kv_head] * Traits::Read::kRescale / state.Total();
   void* out =
       static_cast<uint16_t*>(params.out) + (token * params.num_heads + head) * Traits::kHeadDim;
@@ -164,10 +189,10 @@ __global__ void __launch_bounds__(Traits::kWaves* kWave)
                         uint32_t tile_tokens, DType act) {
   KVS_DYNAMIC_SHARED(uint8_t, matrix_prefill_shared, 128);
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
-  const uint32_t tile = blockIdx.x / num_kv_heads;
-  if (tile >= *tiles.count) return;
-  const TileRows rows(params, tiles.tiles[tile], blockIdx.x % num_kv_heads, tile_tokens);
-  PrefillRows<Traits>(params, rows, act, matrix_prefill_shared);
+  if (blockIdx.x / num_kv_heads >= *tiles.count) return;
+  const PrefillTile tile = tiles.tiles[blockIdx.x / num_kv_heads];
+  const TileRows rows(params, tile, blockIdx.x % num_kv_heads, tile_tokens);
+  PrefillRows<Traits>(params, tiles.split, tile, rows, act, matrix_prefill_shared);
 }
 
 template <KvCacheDType dtype, uint32_t kHeadDim>

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "gpu/kv_codec.cuh"
+
 namespace kvs::gpu {
 namespace {
 
@@ -14,6 +16,26 @@ __global__ void FillKernel(uint4* data, size_t count, uint32_t seed) {
     x ^= x >> 13;
     const uint32_t bits = (x & 0x878f878fu) | 0x30303030u;
     data[i] = make_uint4(bits, bits ^ 0x01010101u, bits ^ 0x80008000u, bits ^ 0x02800280u);
+  }
+}
+
+// Normally distributed, by Box and Muller's transform of a counter's hash.
+__device__ float Normal(uint64_t counter, uint32_t seed) {
+  uint64_t x = (counter + 1) * 0x9e3779b97f4a7c15ull + seed;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+  x ^= x >> 31;
+  const float first = (static_cast<float>(x & 0xffffff) + 1) * 0x1p-24f;
+  const float second = static_cast<float>(x >> 40) * 0x1p-24f;
+  return sqrtf(-2.0f * logf(first)) * cospif(2.0f * second);
+}
+
+__global__ void FillNormalKernel(void* data, size_t eights, KvCacheDType dtype, uint32_t seed) {
+  const size_t step = size_t{gridDim.x} * blockDim.x;
+  for (size_t i = size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < eights; i += step) {
+    float values[8];
+    for (uint32_t k = 0; k < 8; ++k) values[k] = Normal(8 * i + k, seed);
+    EncodeEight(values, dtype, data, 8 * i);
   }
 }
 
@@ -53,6 +75,12 @@ double MedianMilliseconds(Stream stream, int rounds, const std::function<void()>
 
 void FillRandom(void* data, size_t bytes, uint32_t seed) {
   FillKernel<<<1024, 256>>>(static_cast<uint4*>(data), bytes / 16, seed);
+  KVS_GPU(DeviceSynchronize());
+}
+
+void FillNormal(void* data, size_t count, KvCacheDType dtype, uint32_t seed) {
+  FillNormalKernel<<<1024, 256>>>(data, count / 8, dtype, seed);
+  KVS_GPU(GetLastError());
   KVS_GPU(DeviceSynchronize());
 }
 

@@ -28,6 +28,10 @@ double MicrosecondsAlone(const std::function<void(const Launch&)>& run, Launch l
 // Fills device memory with bits that are finite, small and not zero in bf16, f16 and both FP8.
 void FillRandom(void* data, size_t bytes, uint32_t seed);
 
+// `count` elements, a multiple of 8, of mean 0 and deviation 1: what matrix instructions need to
+// draw the power, and so to run at the clock, that real data gives them.
+void FillNormal(void* data, size_t count, KvCacheDType dtype, uint32_t seed);
+
 // One table each.
 void DecodeBench(const Ceilings& ceilings);
 void RowOpsBench(const Ceilings& ceilings);

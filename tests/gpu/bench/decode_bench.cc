@@ -29,8 +29,8 @@ class DecodeProblem {
         seq_lens_(std::vector<uint32_t>(num_seqs, seq_len)),
         qkv_(size_t{num_seqs} * (kHeads + 2 * kKvHeads) * kHeadDim),
         out_(size_t{num_seqs} * kHeads * kHeadDim) {
-    FillRandom(cache_.data(), cache_.size(), 1);
-    FillRandom(qkv_.data(), qkv_.size() * 2, 2);
+    FillNormal(cache_.data(), cache_.size() / SizeOf(layout_.dtype), layout_.dtype, 1);
+    FillNormal(qkv_.data(), qkv_.size(), KvCacheDType::kBf16, 2);
   }
 
   size_t num_layers() const { return num_layers_; }

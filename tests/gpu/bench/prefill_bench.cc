@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "gpu/bench/bench.h"
-#include "gpu/paged_prefill.h"
+#include "gpu/paged_problem.h"
 
 namespace kvs::gpu {
 namespace {
@@ -45,8 +45,8 @@ class PrefillProblem {
         seq_lens_(std::vector<uint32_t>(shape.num_seqs, shape.num_new + shape.num_cached)),
         qkv_(size_t{shape.num_seqs} * shape.num_new * (kHeads + 2 * kKvHeads) * kHeadDim),
         out_(size_t{shape.num_seqs} * shape.num_new * kHeads * kHeadDim) {
-    FillRandom(cache_.data(), cache_.size(), 1);
-    FillRandom(qkv_.data(), qkv_.size() * 2, 2);
+    FillNormal(cache_.data(), cache_.size() / SizeOf(layout_.dtype), layout_.dtype, 1);
+    FillNormal(qkv_.data(), qkv_.size(), KvCacheDType::kBf16, 2);
   }
 
   const KvLayout& layout() const { return layout_; }
@@ -89,10 +89,8 @@ double Microseconds(const PrefillProblem& problem, PrefillPath path) {
   Launch launch = TestLaunch(DType::kBf16);
   launch.dependent = true;
   const auto params = problem.Params(0);
-  const DeviceArray<PrefillTile> tiles(
-      MaxPrefillTiles(path, kHeads / kKvHeads, params.num_tokens, params.num_seqs));
-  const DeviceArray<uint32_t> count(1);
-  const PrefillTiles plan{tiles.data(), count.data(), path};
+  const PrefillMemory memory(params, path, launch.facts->num_multiprocessors / kKvHeads);
+  const PrefillTiles plan = memory.tiles();
   PlanPrefill(params, 1, plan, launch);
   KVS_GPU(DeviceSynchronize());
   std::vector<std::function<void(const Launch&)>> launches;
@@ -108,8 +106,9 @@ void PrefillBench(const Ceilings&) {
   std::printf("\nprefill attention, 32 query heads, 8 KV heads, head_dim 128, blocks of 16\n");
   std::printf("%4s %6s %6s | %11s | %8s %8s | %8s %8s | %8s\n", "seqs", "new", "cached",
               "portable ms", "BF16 ms", "TFLOP/s", "FP8 ms", "TFLOP/s", "FP8/BF16");
-  const Shape shapes[] = {{1, 1024, 0},  {1, 8192, 0},    {1, 32768, 0},  {4, 2048, 0},
-                          {1, 16, 8192}, {1, 2048, 8192}, {32, 512, 1024}};
+  const Shape shapes[] = {{1, 1024, 0},   {1, 8192, 0},    {1, 32768, 0},
+                          {4, 2048, 0},   {1, 16, 8192},   {1, 64, 8192},
+                          {1, 512, 8192}, {1, 2048, 8192}, {32, 512, 1024}};
   for (const Shape& shape : shapes) {
     const PrefillProblem bf16(KvCacheDType::kBf16, shape), fp8(KvCacheDType::kF8E4M3, shape);
     const PrefillPath best = BestPrefillPath(bf16.layout(), *TestLaunch(DType::kBf16).facts);

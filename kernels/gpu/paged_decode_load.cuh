@@ -1,0 +1,138 @@
+// How a warp of the decode attention kernel walks its block's piece of the plan and brings the K
+// and V of its tokens into shared memory.
+#pragma once
+
+#include "gpu/async_copy.cuh"
+#include "gpu/paged_decode.h"
+
+namespace kvs::gpu {
+
+// Where a 16-byte piece of a row stands in shared memory: pieces of eight neighbouring rows lie in
+// different banks, and so do four neighbouring pieces of an even row and of the next.
+template <uint32_t kRowBytes>
+KVS_DEVICE constexpr uint32_t SwizzledOffset(uint32_t row, uint32_t piece) {
+  const uint32_t flip = kRowBytes == 64 ? (row >> 1) & 3 : ((row & 1) << 2) | ((row >> 1) & 3);
+  return row * kRowBytes + ((piece ^ flip) * 16);
+}
+
+// Walks the tiles of a piece in order.
+struct DecodeCursor {
+  uint32_t seq;
+  uint32_t kv_head;
+  uint32_t tile;
+  uint32_t left;  // tiles of the piece, this one included
+  DecodeSeq info;
+
+  KVS_DEVICE explicit DecodeCursor(const DecodePiece& piece)
+      : seq(piece.seq),
+        kv_head(piece.kv_head),
+        tile(piece.tile),
+        left(piece.num_tiles),
+        info(piece.info) {}
+  KVS_DEVICE bool AtPairEnd() const {
+    return left == 1 || tile + 1 == info.first_tile + info.num_tiles;
+  }
+  // True when the next tile belongs to another pair.
+  KVS_DEVICE bool Advance(const DecodePlan& plan, uint32_t num_kv_heads) {
+    --left;
+    if (++tile < info.first_tile + info.num_tiles || left == 0) return false;
+    if (++kv_head == num_kv_heads) {
+      kv_head = 0;
+      do {
+        info = plan.seqs[++seq];
+      } while (info.num_tiles == 0);
+    }
+    tile = info.first_tile;
+    return true;
+  }
+};
+
+// A warp's loads. Its lanes hold the block ids of 32 runs of 16 tokens: of the block's first tiles
+// as the planner has looked them up, later of this warp's own runs.
+template <class Traits>
+struct DecodeLoader {
+  const PagedAttentionParams& params;
+  const DecodePlan& plan;
+  DecodeCursor at;
+  uint8_t* stages;
+  uint32_t warp;
+  uint32_t lane;
+  uint32_t id;
+  uint32_t ids_tile;  // the first that `id` serves
+  uint32_t tile_tokens;
+  uint32_t ids_per_tile = tile_tokens / kDecodeRun;  // lanes from tile to tile
+  uint32_t ids_first = warp * Traits::kRowTiles;     // the lane of this warp's first run
+
+  KVS_DEVICE DecodeLoader(const PagedAttentionParams& p, const DecodePlan& d,
+                          const DecodeCursor& first, uint32_t tokens, uint8_t* to, uint32_t w,
+                          uint32_t l)
+      : params(p),
+        plan(d),
+        at(first),
+        stages(to),
+        warp(w),
+        lane(l),
+        id(d.first_blocks[blockIdx.x * kDecodePlannedRuns + l]),
+        ids_tile(first.tile),
+        tile_tokens(tokens) {
+    static_assert(kDecodePlannedRuns == kWarpSize);
+  }
+
+  KVS_DEVICE uint32_t FirstToken() const { return at.tile * tile_tokens + warp * Traits::kTokens; }
+
+  KVS_DEVICE void FetchIds() {
+    ids_tile = at.tile;
+    ids_per_tile = Traits::kRowTiles;
+    ids_first = 0;
+    const uint32_t token = FirstToken() + lane / Traits::kRowTiles * tile_tokens +
+                           lane % Traits::kRowTiles * kDecodeRun;
+    const uint32_t block = token / params.kv.layout.block_size;
+    id = token < at.info.seq_len
+             ? params.block_tables[size_t{at.seq} * params.max_blocks_per_seq + block].value
+             : 0;
+  }
+
+  // Whether the next tile is there and was written before this step: none of the newest tokens,
+  // which the kernel in front may still be writing, is in it. A plan's first launch waits for all
+  // steps before (Launch::dependent).
+  KVS_DEVICE bool NextIsOld() const {
+    return at.left > 0 && (at.tile + 1) * tile_tokens + kDecodeMaxNewTokens <= at.info.seq_len;
+  }
+
+  // Starts the copies of the next tile into `stage`, if there is one, and closes their group.
+  KVS_DEVICE void LoadNext(uint32_t stage) {
+    if (at.left > 0) {
+      if ((at.tile - ids_tile) * ids_per_tile >= kWarpSize) FetchIds();
+      const uint32_t holder = (at.tile - ids_tile) * ids_per_tile + ids_first;
+#pragma unroll
+      for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
+        const uint32_t block = ShuffleFrom(id, holder + r);
+        CopyRows(block, FirstToken() + r * 16,
+                 stages + stage * Traits::kStageBytes + r * 16 * Traits::kRowBytes);
+      }
+      if (at.Advance(plan, params.kv.layout.num_kv_heads)) FetchIds();
+    }
+    CommitAsyncCopies();
+  }
+
+  // K and V of 16 tokens that lie in one block.
+  KVS_DEVICE void CopyRows(uint32_t block, uint32_t token, uint8_t* to) {
+    const KvLayout& layout = params.kv.layout;
+    const size_t plane_bytes = layout.PlaneElements() * SizeOf(layout.dtype);
+    const uint8_t* k = static_cast<const uint8_t*>(params.kv.data) +
+                       layout.KOffset(BlockId{block}, at.kv_head) * SizeOf(layout.dtype) +
+                       size_t{token % layout.block_size} * Traits::kRowBytes;
+    const uint32_t valid = at.info.seq_len > token ? at.info.seq_len - token : 0;
+#pragma unroll
+    for (uint32_t i = 0; i < Traits::kRowPieces * 16 / kWarpSize; ++i) {
+      const uint32_t index = i * kWarpSize + lane;
+      const uint32_t row = index / Traits::kRowPieces;
+      const uint32_t offset = SwizzledOffset<Traits::kRowBytes>(row, index % Traits::kRowPieces);
+      // Rows beyond the sequence become zero: whatever stands there must not reach the sums.
+      AsyncCopy16(to + offset, k + index * 16, row < valid);
+      AsyncCopy16(to + Traits::kPlaneBytes + offset, k + plane_bytes + index * 16, row < valid);
+    }
+  }
+};
+
+}  // namespace kvs::gpu
