@@ -49,8 +49,11 @@ TEST(GpuRefusals, WeightsInFloat32) {
 }
 
 TEST(GpuRefusals, AttentionOfOtherShapes) {
-  const DeviceFacts facts;
+  DeviceFacts facts;
+  facts.num_multiprocessors = 128;
+  facts.max_shared_bytes = 101376;  // compute capability 8.6 and 8.9
   EXPECT_TRUE(AttentionOp::CheckSupport(Layout(128, KvCacheDType::kF8E4M3), 32, facts));
+  EXPECT_TRUE(AttentionOp::CheckSupport(Layout(256, KvCacheDType::kBf16), 32, facts));
   ExpectRefused(AttentionOp::CheckSupport(Layout(128, KvCacheDType::kF32), 32, facts),
                 Code::kInvalidArgument, {"--kv-cache-dtype", "float32", "fp8_e4m3"});
   ExpectRefused(AttentionOp::CheckSupport(Layout(96, KvCacheDType::kBf16), 32, facts),
