@@ -105,6 +105,23 @@ TEST(EmulatedPrefill, MatchesReferenceForGroupsBlocksAndWindows) {
   }
 }
 
+TEST(EmulatedPrefill, SplitTilesMatchReference) {
+  for (const KvCacheDType dtype : {KvCacheDType::kBf16, KvCacheDType::kF8E4M3}) {
+    for (const uint32_t window : {0u, 500u}) {
+      const PagedCase c{.dtype = dtype, .head_dim = 64, .num_kv_heads = 1, .window = window};
+      SCOPED_TRACE(Describe(c));
+      const PagedProblem problem(c, {{600, 5}, {30, 30}}, 7);
+      const Launch launch = TestLaunch(c.act);
+      const PrefillMemory memory(problem.Params(), PrefillPath::kPortable, 6);
+      PlanPrefill(problem.Params(), 1, memory.tiles(), launch);
+      PagedPrefill(problem.Params(), memory.tiles(), launch);
+      EXPECT_GT(memory.ToHost().size(), 3u) << "nothing was split";
+      const auto want = problem.Want([](const PagedSeq&) { return false; });
+      EXPECT_LT(RelativeRms(problem.Out(), want), 6e-3);
+    }
+  }
+}
+
 TEST(EmulatedPrefill, RowDoesNotDependOnChunks) {
   const PagedCase c{.dtype = KvCacheDType::kF8E4M3, .head_dim = 64, .num_kv_heads = 1, .group = 2};
   const PagedProblem problem(c, {{90, 90}}, 11);
