@@ -60,6 +60,9 @@ TEST(GpuRefusals, AttentionOfOtherShapes) {
                 Code::kDataError, {"head_dim is 96", "64, 128 and 256"});
   ExpectRefused(AttentionOp::CheckSupport(Layout(64, KvCacheDType::kBf16), 66, facts),
                 Code::kDataError, {"33 query heads share a KV head", "at most 16"});
+  facts.max_shared_bytes = 32768;
+  ExpectRefused(AttentionOp::CheckSupport(Layout(256, KvCacheDType::kBf16), 32, facts),
+                Code::kDataError, {"32768 bytes of shared memory", "head_dim 256"});
 }
 
 TEST(GpuRefusals, MoreExpertsThanTheKernelsServe) {

@@ -12,7 +12,7 @@ std::optional<DecodeShape> ChooseDecodeShape(KvCacheDType dtype, uint32_t head_d
   const auto processors = static_cast<uint32_t>(facts.num_multiprocessors);
   const uint32_t stages = DecodeStages(dtype, head_dim);
   const std::pair<uint32_t, uint32_t> candidates[] = {
-      {num_pairs <= processors ? 8 : 4, stages}, {4, stages}, {4, 2}, {2, stages}, {2, 2}};
+      {num_pairs <= processors ? 8 : 4, stages}, {4, stages}, {4, 2}, {2, stages}, {2, 2}, {1, 2}};
   for (const auto& [num_warps, num_stages] : candidates) {
     // Behind the stages, the larger of what the warps' states and what the states of all parts of a
     // pair take (paged_decode_merge.cuh).
