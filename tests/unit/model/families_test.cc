@@ -128,7 +128,7 @@ INSTANTIATE_TEST_SUITE_P(Families, FamilyTest,
                          ::testing::Values("llama2", "llama3", "llama_linear", "mistral", "mixtral",
                                            "qwen2", "qwen2_yarn", "qwen2_window", "qwen3",
                                            "qwen3_moe", "llama_fp8_static", "qwen3_fp8_dynamic",
-                                           "llama_fp8_block"),
+                                           "llama_fp8_block", "llama_fp8_modelopt"),
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
