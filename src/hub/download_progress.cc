@@ -17,7 +17,7 @@ using std::chrono::steady_clock;
 constexpr std::chrono::seconds kBetweenLogLines{15};
 constexpr std::chrono::milliseconds kBetweenDrawings{100};
 constexpr uint64_t kMebi = 1u << 20;
-constexpr size_t kLabelColumns = 32;
+constexpr size_t kLabelColumns = 24;  // a line fits 80 columns: one that wraps cannot be replaced
 
 // As wide as the others; a long name keeps its end, where shards differ.
 std::string LabelOf(const std::string& name) {
