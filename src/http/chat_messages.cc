@@ -35,7 +35,8 @@ std::string ShownValue(const Value* value) {
   const std::string& bytes = value->bytes();
   const size_t end = jinja::OffsetOf(bytes, kMaxShown);
   const Value head = Value::String(bytes.substr(0, end), Origin::kUser);
-  return jinja::ToJson(head, {.ensure_ascii = true, .indent = {}}) + (end < bytes.size() ? "..." : "");
+  return jinja::ToJson(head, {.ensure_ascii = true, .indent = {}}) +
+         (end < bytes.size() ? "..." : "");
 }
 
 tl::unexpected<ApiError> Refusal(const std::string& field, std::string_view must,
