@@ -1,6 +1,7 @@
 // Where each byte came from, limits, and what errors say.
 #include "template/template.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -28,7 +29,7 @@ std::string Marked(const std::string& source, const std::string& json) {
   EXPECT_TRUE(text) << text.error().message();
   std::string marked;
   text->ForEachRun([&](std::string_view run, Origin origin) {
-    marked += origin == Origin::kUser ? "{" + std::string(run) + "}" : std::string(run);
+    marked += origin == Origin::kUser ? fmt::format("{{{}}}", run) : std::string(run);
   });
   return marked;
 }

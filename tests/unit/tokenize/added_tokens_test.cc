@@ -1,5 +1,6 @@
 #include "tokenize/added_tokens.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -26,8 +27,8 @@ std::string Show(const AddedTokens& tokens, std::string_view text, bool parse_sp
     EXPECT_LT(segment.range.begin, segment.range.end);
     end = segment.range.end;
     const std::string part(text.substr(segment.range.begin, end - segment.range.begin));
-    shown += segment.token ? "[" + std::to_string(segment.token->value) + ":" + part + "]"
-                           : "(" + part + ")";
+    shown += segment.token ? fmt::format("[{}:{}]", segment.token->value, part)
+                           : fmt::format("({})", part);
   }
   EXPECT_EQ(end, text.size());
   return shown;
