@@ -66,6 +66,9 @@ WORDS = {
     r"\bstd::format\b": ("fmt is the formatting library", []),
     r"<(ranges|format|regex|iostream)>": ("is not used in this tree", []),
     r"\busing namespace\b": ("names are spelled out", []),
+    r"#\s*(if|ifdef|ifndef|elif)\b.*\b(__CUDA|__HIP|KVS_CUDA|KVS_HIP|__gfx)":
+        ("CUDA and HIP differ in kernels/gpu/vendor", ["kernels/gpu/gpu.h", "kernels/gpu/vendor/",
+                                                       "kernels/gpu/hopper/", "tests/emulator/"]),
     r"\b(rand|srand)\(": ("random numbers come from a seeded generator", []),
 }
 
