@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace kvs::emulator {
@@ -43,7 +43,8 @@ struct Fiber {
 
 struct Machine {
   std::vector<Fiber> fibers;
-  std::deque<uint32_t> ready;
+  std::vector<uint32_t> ready;
+  uint64_t random = 1;
   std::vector<Meeting> warps, waves;  // of 32 and of 64 threads
   Meeting block;
   uint32_t num_true[2] = {};
@@ -111,6 +112,15 @@ void MakeMeetings(std::vector<Meeting>& meetings, uint32_t num_threads, uint32_t
   for (uint32_t i = 0; i < num_threads; ++i) ++meetings[i / width].num_live;
 }
 
+// Some thread that is ready: in no order that a kernel could rely on, and the same in every run.
+uint32_t TakeAny(Machine& m) {
+  m.random = m.random * 6364136223846793005u + 1442695040888963407u;
+  std::swap(m.ready[(m.random >> 33) % m.ready.size()], m.ready.back());
+  const uint32_t thread = m.ready.back();
+  m.ready.pop_back();
+  return thread;
+}
+
 void RunBlock(uint32_t num_threads) {
   Machine& m = machine();
   while (m.fibers.size() < num_threads) {
@@ -127,8 +137,7 @@ void RunBlock(uint32_t num_threads) {
   // Each turn comes back here by a jump.
   _setjmp(m.scheduler);
   if (!m.ready.empty()) {
-    m.running = m.ready.front();
-    m.ready.pop_front();
+    m.running = TakeAny(m);
     place.thread = {m.running, 0, 0};
     Fiber& next = m.fibers[m.running];
     if (!next.is_started) Start(next);

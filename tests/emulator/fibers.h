@@ -1,7 +1,8 @@
 // A GPU's threads as fibers of one thread: blocks run one after another, the threads of a block by
-// turns, and every barrier and every exchange between lanes is a place where a thread waits for the
-// others. A kernel that would hang on a device, since not all threads reach a barrier or all lanes
-// an exchange, ends the process with a message here.
+// turns in a random order, so that a barrier that is missing shows, and every barrier and every
+// exchange between lanes is a place where a thread waits for the others. A kernel that would hang
+// on a device, since not all threads reach a barrier or all lanes an exchange, ends the process
+// with a message here.
 //
 // Not thread-safe: kernels are launched from one thread at a time.
 #pragma once
