@@ -78,6 +78,7 @@ inline uint64_t __ballot(bool value) {
 // keep the order, and those of a wave where it is told to keep the wave together.
 inline void __builtin_amdgcn_fence(int, const char*) { kvs::emulator::Exchange(0, 32); }
 inline void __builtin_amdgcn_wave_barrier() { kvs::emulator::Exchange(0, kEmulatedWave); }
+inline void __builtin_amdgcn_sched_barrier(int) {}
 inline uint32_t __builtin_amdgcn_readfirstlane(uint32_t value) { return value; }
 
 // --- Arithmetic ---

@@ -19,6 +19,8 @@ struct MatrixPrefill {
   static constexpr uint32_t kWaves = kPortablePrefillRows / 16;
   // From 128 dimensions on, queries do not fit into registers beside the sums.
   static constexpr bool kQueriesInShared = kHeadDim >= 128;
+  // At 256, nor may operands be read much ahead of their products.
+  static constexpr bool kKeepOrder = kHeadDim == 256;
   static constexpr uint32_t kPositions = kHeadDim == 256 ? 16 : 32;
   static constexpr uint32_t kRowTiles = kPositions / 16;
   static constexpr uint32_t kDimTiles = kHeadDim / 16;
@@ -34,8 +36,8 @@ struct PrefillColumn {
   bool exists;
   uint32_t begin = 0, end = 0;
 
-  KVS_DEVICE explicit PrefillColumn(const TileRows& rows)
-      : row(WaveIndex() * 16 + MatrixRow()), exists(row < rows.num_rows()) {
+  KVS_DEVICE PrefillColumn(const TileRows& rows, uint32_t lane)
+      : row(WaveIndex() * 16 + lane % 16), exists(row < rows.num_rows()) {
     if (!exists) return;
     const uint32_t at = rows.position + row / rows.group;
     begin = rows.SeenBegin(at);
@@ -102,6 +104,7 @@ KVS_DEVICE void AttendStage(ColumnState<Traits::kHeadDim>& state, const Queries&
       Multiply<Compute>(scores[r].values,
                         Copy::KeyOperand(shared + r * Traits::kRowTileBytes, d, lane), query);
     }
+    if (Traits::kKeepOrder && d % 4 == 3) KeepOrder();
   }
 #pragma unroll
   for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
@@ -115,6 +118,7 @@ KVS_DEVICE void AttendStage(ColumnState<Traits::kHeadDim>& state, const Queries&
     for (uint32_t d = 0; d < Traits::kDimTiles; ++d) {
       Multiply<Compute>(state.out[d].values,
                         Copy::ValueOperand(values + r * Traits::kRowTileBytes, d, lane), weights);
+      if (Traits::kKeepOrder && d % 4 == 3) KeepOrder();
     }
   }
 }
@@ -136,6 +140,31 @@ KVS_DEVICE void StorePartialColumn(const ColumnState<Traits::kHeadDim>& state,
   }
 }
 
+// Writes the tile's rows, or what a merge makes them from.
+template <class Traits>
+KVS_DEVICE void StoreTile(const PagedAttentionParams& params, const PrefillSplit& split,
+                          const PrefillTile& tile, const TileRows& rows, DType act,
+                          const ColumnState<Traits::kHeadDim>& state) {
+  // Found anew: kept since the queries were read, it would take registers that the sums need.
+  const PrefillColumn column(rows, Opaque(WaveLane()));
+  if (tile.part != PrefillTile::kWhole) {
+    StorePartialColumn<Traits>(
+        state, column,
+        PartialRowsOf<Traits::kHeadDim>(split, tile.part, rows.kv_head,
+                                        params.kv.layout.num_kv_heads, kPortablePrefillRows));
+    return;
+  }
+  const float factor = params.kv.v_scale[rows.kv_head] * Traits::Read::kRescale / state.Total();
+  const size_t row =
+      size_t{rows.token + column.row / rows.group} * params.num_heads + rows.QueryHead(column.row);
+  void* out = static_cast<uint16_t*>(params.out) + row * Traits::kHeadDim;
+  if (act == DType::kF16) {
+    StoreColumn<F16, Traits>(state, factor, out, column.exists);
+  } else {
+    StoreColumn<Bf16, Traits>(state, factor, out, column.exists);
+  }
+}
+
 template <class Traits>
 KVS_DEVICE void PrefillRows(const PagedAttentionParams& params, const PrefillSplit& split,
                             const PrefillTile& tile, const TileRows& rows, DType act,
@@ -145,10 +174,10 @@ KVS_DEVICE void PrefillRows(const PagedAttentionParams& params, const PrefillSpl
   PrefillStage<Traits> stage;
   stage.Load(params, rows, first, end, threadIdx.x);
 
-  const PrefillColumn column(rows);
-  const size_t token = rows.token + column.row / rows.group;
-  const size_t head = rows.QueryHead(column.row);
-  const size_t query = token * (params.num_heads + 2 * params.kv.layout.num_kv_heads) + head;
+  const PrefillColumn column(rows, WaveLane());
+  const size_t query = size_t{rows.token + column.row / rows.group} *
+                           (params.num_heads + 2 * params.kv.layout.num_kv_heads) +
+                       rows.QueryHead(column.row);
   QueryOperands<typename Traits::Compute, Traits::kHeadDim, Traits::kQueriesInShared> queries(
       shared + 2 * Traits::kPlaneBytes + WaveIndex() * (Traits::kDimTiles * kTileBytes));
   queries.Load(static_cast<const uint16_t*>(params.qkv) + query * Traits::kHeadDim, act,
@@ -166,21 +195,7 @@ KVS_DEVICE void PrefillRows(const PagedAttentionParams& params, const PrefillSpl
     __syncthreads();
     AttendStage<Traits>(state, queries, column, shared, scale, first, thread % kWave);
   }
-  if (tile.part != PrefillTile::kWhole) {
-    StorePartialColumn<Traits>(
-        state, column,
-        PartialRowsOf<Traits::kHeadDim>(split, tile.part, rows.kv_head,
-                                        params.kv.layout.num_kv_heads, kPortablePrefillRows));
-    return;
-  }
-  const float factor = params.kv.v_scale[rows.kv_head] * Traits::Read::kRescale / state.Total();
-  void* out =
-      static_cast<uint16_t*>(params.out) + (token * params.num_heads + head) * Traits::kHeadDim;
-  if (act == DType::kF16) {
-    StoreColumn<F16, Traits>(state, factor, out, column.exists);
-  } else {
-    StoreColumn<Bf16, Traits>(state, factor, out, column.exists);
-  }
+  StoreTile<Traits>(params, split, tile, rows, act, state);
 }
 
 template <class Traits>

@@ -53,6 +53,9 @@ KVS_DEVICE T LoadPublished(const T* at) {
   return *at;
 }
 
+// The compiler moves nothing across it.
+KVS_DEVICE void KeepOrder() { __builtin_amdgcn_sched_barrier(0); }
+
 // `value`, of which the compiler knows nothing: what is computed from it inside a loop is not kept
 // in registers from outside.
 KVS_DEVICE uint32_t Opaque(uint32_t value) {
