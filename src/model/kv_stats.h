@@ -48,6 +48,7 @@ class KvObserver {
   // `with_counts`: also the distribution, 128 KiB for each head of K and of V. kOsError.
   static Result<KvObserver> Make(const KvLayout& layout, bool with_counts, Backend& backend);
 
+  bool has_counts() const { return counts_.data() != nullptr; }
   KvStats Layer(uint32_t layer) const;
 
   // Adds what was gathered since the last call to `totals`, made for the same layout, and starts

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -33,6 +34,12 @@ constexpr uint32_t kMaxNumSeqs = 256;
 constexpr std::chrono::seconds kSaveInterval(1);
 constexpr int kSaveShare = 50;
 
+// Tokens whose distribution is gathered, which costs a GPU a quarter of its speed. minmax needs the
+// largest values alone: there it is for the errors that are reported.
+uint64_t NumCountedTokens(KvScaleFit observer) {
+  return observer == KvScaleFit::kMinMax ? 32768 : UINT64_MAX;
+}
+
 // Identifies a file's content without reading it.
 std::string StampOf(const fs::path& path) {
   std::error_code ignored;
@@ -43,8 +50,9 @@ std::string StampOf(const fs::path& path) {
 
 std::string JobOf(const CalibrateCommand& command, const fs::path& model_dir) {
   std::string job =
-      fmt::format("dataset {}; samples {}; tokens {}; model {}", StampOf(command.dataset),
-                  command.num_samples, command.max_seq_len, StampOf(model_dir / "config.json"));
+      fmt::format("dataset {}; samples {}; tokens {}; counted {}; model {}",
+                  StampOf(command.dataset), command.num_samples, command.max_seq_len,
+                  NumCountedTokens(command.observer), StampOf(model_dir / "config.json"));
   std::error_code ignored;
   std::vector<std::string> weights;
   for (const auto& entry : fs::directory_iterator(model_dir, ignored)) {
@@ -77,11 +85,12 @@ Result<std::unique_ptr<Model>> LoadModel(const fs::path& model_dir, const ModelC
 class Calibration {
  public:
   Calibration(std::vector<Sample> samples, uint32_t step_tokens, fs::path state_path,
-              bool compare_prefill, Model& model, Backend& backend)
+              const CalibrateCommand& command, Model& model, Backend& backend)
       : samples_(std::move(samples)),
         step_tokens_(step_tokens),
         state_path_(std::move(state_path)),
-        compare_prefill_(compare_prefill),
+        compare_prefill_(command.compare_prefill),
+        num_counted_tokens_(NumCountedTokens(command.observer)),
         model_(model),
         backend_(backend) {}
 
@@ -95,28 +104,26 @@ class Calibration {
   Result<void> Run(CalibrationState& state) {
     const Clock::time_point started = Clock::now();
     num_tokens_before_ = state.num_tokens_done;
-    auto observer = KvObserver::Make(model_.kv_layout(), /*with_counts=*/true, backend_);
-    if (!observer) return tl::unexpected(observer.error());
-    model_.kv_cache().Observe(&*observer);
-    const Result<void> done = RunObserved(*observer, state);
+    const Result<void> done = RunObserved(state);
     model_.kv_cache().Observe(nullptr);
     took_ = Clock::now() - started;
     return done;
   }
 
  private:
-  Result<void> RunObserved(KvObserver& observer, CalibrationState& state) {
+  Result<void> RunObserved(CalibrationState& state) {
     ProgressBar progress("Calibrating", "samples", 1.0);
     Clock::time_point next_save = Clock::now() + kSaveInterval;
     Batch batch(kCalibrationBlockSize);
     while (state.num_samples_done < samples_.size()) {
+      KVS_RETURN_IF_ERROR(ChooseObserver(state));
       FillBatch(state.num_samples_done, batch);
-      if (compare_prefill_) TimePrefill(batch, observer);
+      if (compare_prefill_) TimePrefill(batch);
       model_.Forward(batch.plan());
       state.num_samples_done += batch.num_sequences();
       state.num_tokens_done += batch.num_tokens();
       if (const Clock::time_point begin = Clock::now(); begin >= next_save) {
-        observer.Collect(state.statistics, backend_);
+        observer_->Collect(state.statistics, backend_);
         KVS_RETURN_IF_ERROR(SaveCalibrationState(state_path_, state));
         LOG_INFO("calibrated on {} of {} samples", state.num_samples_done, samples_.size());
         const Clock::time_point end = Clock::now();
@@ -124,12 +131,25 @@ class Calibration {
       }
       progress.Update(state.num_samples_done, samples_.size());
     }
-    observer.Collect(state.statistics, backend_);
+    if (observer_) observer_->Collect(state.statistics, backend_);
     return SaveCalibrationState(state_path_, state);
   }
 
+  // One with counts until enough are there, then one without.
+  Result<void> ChooseObserver(CalibrationState& state) {
+    const bool with_counts = state.num_tokens_done < num_counted_tokens_;
+    if (observer_ && observer_->has_counts() == with_counts) return {};
+    if (observer_) observer_->Collect(state.statistics, backend_);
+    model_.kv_cache().Observe(nullptr);
+    auto observer = KvObserver::Make(model_.kv_layout(), with_counts, backend_);
+    if (!observer) return tl::unexpected(observer.error());
+    observer_ = *std::move(observer);
+    model_.kv_cache().Observe(&*observer_);
+    return {};
+  }
+
   // Computed once more before, so that neither side pays for what happens once for each shape.
-  void TimePrefill(Batch& batch, KvObserver& observer) {
+  void TimePrefill(Batch& batch) {
     backend_.Synchronize();  // of the step before
     const Clock::time_point entered = Clock::now();
     model_.kv_cache().Observe(nullptr);
@@ -139,7 +159,7 @@ class Calibration {
     model_.Forward(batch.plan());
     backend_.Synchronize();
     prefill_ += Clock::now() - begin;
-    model_.kv_cache().Observe(&observer);
+    model_.kv_cache().Observe(&*observer_);
     compared_ += Clock::now() - entered;
   }
 
@@ -157,8 +177,10 @@ class Calibration {
   const uint32_t step_tokens_;
   const fs::path state_path_;
   const bool compare_prefill_;
+  const uint64_t num_counted_tokens_;
   Model& model_;
   Backend& backend_;
+  std::optional<KvObserver> observer_;
   uint64_t num_tokens_before_ = 0;  // computed by an earlier, interrupted run
   Clock::duration took_{};
   // Time spent without statistics, and how much of it counts.
@@ -198,8 +220,7 @@ Result<std::string> RunCalibrate(const CalibrateCommand& command, Backend& backe
   fs::path state_path = PartialDirOf(command.output_dir).replace_extension(".progress");
   CalibrationState state = Resume(state_path, JobOf(command, model_dir), (*model)->kv_layout());
   CalibrateReport report;
-  Calibration run(*std::move(samples), step_tokens, state_path, command.compare_prefill, **model,
-                  backend);
+  Calibration run(*std::move(samples), step_tokens, state_path, command, **model, backend);
   KVS_RETURN_IF_ERROR(run.Run(state));
   run.Report(state, report);
 

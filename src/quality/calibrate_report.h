@@ -19,8 +19,8 @@ struct CalibrateReport {
 
 std::string ObserverName(KvScaleFit observer);
 
-// Per layer: the largest key and value, the scales, the error of storing with them and the share of
-// values they clip.
+// Per layer: the largest key and value, the scales, and the error of storing with them. With the
+// observer minmax the error is that of the first 32768 tokens.
 std::string CalibrateReportText(const CalibrateCommand& command, const CalibrationState& state,
                                 const CalibrateReport& report);
 std::string CalibrateReportJson(const CalibrateCommand& command, const CalibrationState& state,

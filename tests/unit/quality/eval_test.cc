@@ -62,6 +62,18 @@ TEST(Eval, LayersKeptInBf16HaveNoErrorAndCostTheirBytes) {
   EXPECT_GT(variant["layers"][1]["v"]["relative_error"], 0.0);
 }
 
+TEST(Eval, RandomTokensGiveScalesPerHeadToo) {
+  EvalCommand command = CommandFor(2);
+  command.scales = {"random", "random-head"};
+  const Json variants = Eval(command)["variants"];
+  EXPECT_EQ(variants[2]["name"], "fp8_e4m3 random-head");
+  EXPECT_NE(variants[1]["layers"], variants[2]["layers"]);
+  for (const Json& layer : variants[2]["layers"]) {
+    EXPECT_LT(layer["k"]["relative_error"], 0.05);
+    EXPECT_LT(layer["v"]["relative_error"], 0.05);
+  }
+}
+
 TEST(Eval, ScalesThatAreTooSmallClipAndItShows) {
   const TempDir dir;
   std::string factors;
