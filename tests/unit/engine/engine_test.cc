@@ -295,10 +295,12 @@ void ExpectOneSwitchThatChangesNoOutput(bool pipelined) {
 
   // The third request ends while others run, wait, and share its prefix.
   std::vector<Call> calls;
+  harness.gate.Close();  // until all are there
   calls.emplace_back(*harness.engine, MakeRequest(MakePrompt(1, 20), 2));
   for (uint32_t i = 0; i < 12; ++i) {
     calls.emplace_back(*harness.engine, MakeRequest(MakePrompt(i, 40), 30));
   }
+  harness.gate.Open();
   calls[0].Read();
   for (uint32_t i = 0; i < 12; ++i) {
     EXPECT_EQ(calls[i + 1].Read().tokens(), FakeModel::GreedyOutput(MakePrompt(i, 40), 30));
