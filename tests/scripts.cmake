@@ -30,7 +30,7 @@ function(kvs_e2e_test name)
                        ENVIRONMENT "${kvs_e2e_environment}")
 endfunction()
 
-foreach(group IN ITEMS reuse matrix pressure streams api access process hub doctor quality calibrate)
+foreach(group IN ITEMS reuse matrix pressure streams api access process hub chat doctor quality calibrate)
   kvs_e2e_test(${group} -m pytest -q -p no:cacheprovider test_${group}.py)
 endforeach()
 kvs_e2e_test(soak soak.py --minutes 1)
