@@ -45,8 +45,11 @@ for preset in "${presets[@]}"; do
   echo "== $preset: configure and build"
   benchmarks=OFF
   [ "$preset" != release ] || benchmarks=ON
+  # A first build joins sources; one that a developer has set up stays as it is.
+  joined=()
+  [ -f "build/$preset/CMakeCache.txt" ] || joined=(-DKVS_JOINED_SOURCES=ON)
   cmake --preset "$preset" -DKVS_BUILD_TESTS=ON -DKVS_BUILD_BENCHMARKS=$benchmarks \
-    "${launcher[@]}"
+    "${joined[@]}" "${launcher[@]}"
   cmake --build --preset "$preset" -j "$jobs"
   echo "== $preset: test"
   log=build/$preset/ctest.log
