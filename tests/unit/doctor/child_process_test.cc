@@ -27,7 +27,10 @@ const bool kDone = [] {
   if (HasArgument("child-sleeps")) {
     for (;;) pause();
   }
-  if (HasArgument("child-crashes")) std::raise(SIGSEGV);
+  if (HasArgument("child-crashes")) {
+    std::signal(SIGSEGV, SIG_DFL);  // a sanitizer's handler would make an exit of it
+    std::raise(SIGSEGV);
+  }
   if (HasArgument("child-ends")) {
     std::puts("to out");
     std::fputs("to err\n", stderr);
