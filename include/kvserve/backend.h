@@ -91,8 +91,7 @@ struct DeviceMemory {
 // What a device that works behind the host has done so far.
 struct DeviceTime {
   double busy_seconds = 0.0;  // computing and sampling steps
-  double idle_seconds =
-      0.0;  // between two steps of which the second was asked for during the first
+  double idle_seconds = 0.0;  // between two steps, the second of which was wanted during the first
 };
 
 class Backend {
