@@ -25,7 +25,10 @@ fi
 scripts/packages.sh fuzz
 launcher=()
 command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-cmake --preset fuzz "${launcher[@]}"
+# A first build joins sources; one that a developer has set up stays as it is.
+joined=()
+[ -f build/fuzz/CMakeCache.txt ] || joined=(-DKVS_JOINED_SOURCES=ON)
+cmake --preset fuzz "${joined[@]}" "${launcher[@]}"
 cmake --build build/fuzz -j "${KVS_JOBS:-$(nproc)}" --target "${names[@]/%/_fuzzer}"
 
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:allocator_may_return_null=1}

@@ -7,6 +7,7 @@
 
 #include "http/chat_parse.h"
 #include "http/chat_settings.h"
+#include "http/json_reader.h"
 #include "http/json_text.h"
 #include "http/openai_parse.h"
 #include "kvserve/check.h"
@@ -67,16 +68,31 @@ struct Server {
   std::vector<std::string> names = {"m"};
 };
 
+void CheckTokens(const std::vector<kvs::TokenId>& tokens, const kvs::EngineInfo& info) {
+  for (const kvs::TokenId token : tokens) KVS_CHECK_OP(token.value, <, info.vocab_size);
+}
+
 void Check(const kvs::CompletionCall& call, const kvs::EngineInfo& info) {
   KVS_CHECK_OP(call.requests.size(), ==, call.prompts.size() * call.n);
   KVS_CHECK_OP(call.requests.size(), <=, size_t{kvs::kMaxChoices});
   for (const kvs::Request& request : call.requests) {
     KVS_CHECK(!request.prompt.empty());
-    for (const kvs::TokenId token : request.prompt) KVS_CHECK_OP(token.value, <, info.vocab_size);
+    CheckTokens(request.prompt, info);
+    CheckTokens(request.sampling.stop_token_ids, info);
     KVS_CHECK_OP(request.prompt.size() + request.sampling.max_tokens, <=,
                  size_t{info.max_model_len});
     KVS_CHECK_OP(request.sampling.min_tokens, <=, request.sampling.max_tokens);
   }
+}
+
+// Whatever is wrong with a body is the client's mistake, in words that are not the whole body.
+void Check(const kvs::ApiError& error) {
+  KVS_CHECK(error.status == 400 || error.status == 404);
+  KVS_CHECK(!error.message.empty());
+  KVS_CHECK_OP(error.message.size(), <, size_t{2000});
+  const std::string json = ToJson(error);
+  KVS_CHECK(!kvs::FindInvalidUtf8(json));
+  KVS_CHECK(kvs::ParseJson(json).has_value());
 }
 
 }  // namespace
@@ -90,14 +106,22 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (const auto call = kvs::ParseCompletion(body, context)) {
     Check(*call, server.info);
   } else {
-    KVS_CHECK(!call.error().message.empty());
+    Check(call.error());
   }
   if (const auto call = kvs::ParseChat(body, context)) {
     Check(call->completion, server.info);
   } else {
-    KVS_CHECK(!call.error().message.empty());
+    Check(call.error());
   }
-  (void)kvs::ParseTokenize(body, context);
-  (void)kvs::ParseDetokenize(body, context);
+  if (const auto call = kvs::ParseTokenize(body, context)) {
+    CheckTokens(call->tokens, server.info);
+  } else {
+    Check(call.error());
+  }
+  if (const auto tokens = kvs::ParseDetokenize(body, context)) {
+    CheckTokens(*tokens, server.info);
+  } else {
+    Check(tokens.error());
+  }
   return 0;
 }
