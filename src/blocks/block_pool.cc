@@ -1,6 +1,7 @@
 #include "blocks/block_pool.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kvserve/check.h"
 
@@ -121,8 +122,9 @@ std::span<const TokenId> BlockPool::TokensOf(uint32_t block) const {
 
 bool BlockPool::SpellsSame(const Block& block, uint32_t id, const BlockKey& key) const {
   const auto stored = TokensOf(id);
-  return block.parent_hash == key.parent_hash &&
-         std::equal(stored.begin(), stored.end(), key.tokens.begin(), key.tokens.end());
+  // As bytes: id by id a whole match takes a tenth longer.
+  return block.parent_hash == key.parent_hash && stored.size() == key.tokens.size() &&
+         std::memcmp(stored.data(), key.tokens.data(), stored.size_bytes()) == 0;
 }
 
 // The parent is compared by content: where two prefixes collide, their hash is the same too.
