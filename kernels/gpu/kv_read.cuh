@@ -9,20 +9,24 @@
 
 namespace kvs::gpu {
 
-// `stored` holds two E4M3FN bytes in its low half. Without a conversion instruction the value comes
-// out multiplied by 2^-8 (kE4M3Rescale undoes it, folded into a scale): sign, exponent and mantissa
-// move to where f16 has them, and the exponent biases, 7 and 15, differ by 8.
-KVS_DEVICE uint32_t WidenE4M3x2(uint32_t stored) {
-  if constexpr (HardwareFp8::kExists) return HardwareFp8::WidenE4M3x2(stored);
-  const uint32_t spread = (stored & 0xffu) | ((stored & 0xff00u) << 8);
-  return ((spread & 0x00800080u) << 8) | ((spread & 0x007f007fu) << 7);
+// Widening takes codes 2 half and 2 half + 1 of the four in `stored`; `half` is a constant once it
+// is inlined. E5M2 is the upper half of f16.
+KVS_DEVICE uint32_t WidenE5M2x2(uint32_t stored, uint32_t half) {
+  return BytesToUpper(stored, half);
+}
+
+// Without a conversion instruction the value comes out multiplied by 2^-8 (kE4M3Rescale undoes it,
+// folded into a scale): exponent and mantissa move to where f16 has them, and the exponent biases,
+// 7 and 15, differ by 8. NaN, whose magnitude is all ones and alone carries into the place of the
+// sign when 1 is added, gets f16's highest exponent.
+KVS_DEVICE uint32_t WidenE4M3x2(uint32_t stored, uint32_t half) {
+  if constexpr (HardwareFp8::kExists) return HardwareFp8::WidenE4M3x2(stored >> (16 * half));
+  const uint32_t upper = BytesToUpper(stored, half);
+  const uint32_t magnitude = upper & 0x7f007f00u;
+  const uint32_t nan = (magnitude + 0x01000100u) & 0x80008000u;
+  return (upper & 0x80008000u) | ((magnitude | nan) >> 1);
 }
 inline constexpr float kE4M3Rescale = HardwareFp8::kExists ? 1.0f : 256.0f;
-
-// E5M2 is the upper half of f16.
-KVS_DEVICE uint32_t WidenE5M2x2(uint32_t stored) {
-  return ((stored & 0xffu) << 8) | ((stored & 0xff00u) << 16);
-}
 
 template <KvCacheDType dtype>
 struct KvRead;
@@ -41,13 +45,17 @@ template <>
 struct KvRead<KvCacheDType::kF8E4M3> {
   using Compute = F16;
   static constexpr float kRescale = kE4M3Rescale;
-  KVS_DEVICE static uint32_t Widen2(uint32_t stored) { return WidenE4M3x2(stored); }
+  KVS_DEVICE static uint32_t Widen2(uint32_t stored, uint32_t half) {
+    return WidenE4M3x2(stored, half);
+  }
 };
 template <>
 struct KvRead<KvCacheDType::kF8E5M2> {
   using Compute = F16;
   static constexpr float kRescale = 1.0f;
-  KVS_DEVICE static uint32_t Widen2(uint32_t stored) { return WidenE5M2x2(stored); }
+  KVS_DEVICE static uint32_t Widen2(uint32_t stored, uint32_t half) {
+    return WidenE5M2x2(stored, half);
+  }
 };
 
 }  // namespace kvs::gpu

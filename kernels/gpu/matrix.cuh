@@ -65,10 +65,11 @@ KVS_DEVICE MatrixOperand LoadOperand(const uint8_t* row, uint32_t lane) {
 
 // This lane's elements of a row that ends at `end`, from element k on; zeros past the end. k and
 // end are multiples of 8, `row` is 16-byte aligned.
-KVS_DEVICE MatrixOperand LoadOperandFromRow(const void* row, uint32_t k, uint32_t end) {
+KVS_DEVICE MatrixOperand LoadOperandFromRow(const void* row, uint32_t k, uint32_t end,
+                                            uint32_t lane) {
   constexpr uint32_t kPieces = kOperandPairs < 4 ? 1 : kOperandPairs / 4;  // of up to 8 elements
   MatrixOperand out;
-  const uint32_t first = k + FirstElement(WaveLane());
+  const uint32_t first = k + FirstElement(lane);
 #pragma unroll
   for (uint32_t piece = 0; piece < kPieces; ++piece) {
     const uint32_t at = first + piece * 8;
@@ -85,10 +86,11 @@ KVS_DEVICE MatrixOperand LoadOperandFromRow(const void* row, uint32_t k, uint32_
 
 // Writes the 16 elements of each lane's row to `row`, 16-byte aligned, where `exists`.
 template <uint32_t kPairs>
-KVS_DEVICE void StoreOperandToRow(const MatrixOperandOf<kPairs>& operand, void* row, bool exists) {
+KVS_DEVICE void StoreOperandToRow(const MatrixOperandOf<kPairs>& operand, void* row, bool exists,
+                                  uint32_t lane) {
   if (!exists) return;
   if constexpr (kPairs == 8) {  // two lanes have the same; each writes a half
-    const bool upper = WaveLane() >= 16;
+    const bool upper = lane >= 16;
     uint4 half;
     half.x = upper ? operand.pairs[4] : operand.pairs[0];
     half.y = upper ? operand.pairs[5] : operand.pairs[1];
@@ -96,7 +98,7 @@ KVS_DEVICE void StoreOperandToRow(const MatrixOperandOf<kPairs>& operand, void* 
     half.w = upper ? operand.pairs[7] : operand.pairs[3];
     static_cast<uint4*>(row)[upper ? 1 : 0] = half;
   } else {
-    auto* to = reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(row) + FirstElement(WaveLane()));
+    auto* to = reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(row) + FirstElement(lane));
 #pragma unroll
     for (uint32_t i = 0; i < kPairs; i += 2) {
       *reinterpret_cast<uint2*>(to + i) = uint2{operand.pairs[i], operand.pairs[i + 1]};

@@ -117,9 +117,8 @@ KVS_DEVICE void MultiplyKeys(const uint8_t* keys, const Queries& queries, uint32
       const uint32_t highs[4] = {high.x, high.y, high.z, high.w};
 #pragma unroll
       for (uint32_t s = 0; s < 4; ++s) {
-        const uint32_t a[4] = {Traits::Read::Widen2(lows[s]), Traits::Read::Widen2(highs[s]),
-                               Traits::Read::Widen2(lows[s] >> 16),
-                               Traits::Read::Widen2(highs[s] >> 16)};
+        const uint32_t a[4] = {Traits::Read::Widen2(lows[s], 0), Traits::Read::Widen2(highs[s], 0),
+                               Traits::Read::Widen2(lows[s], 1), Traits::Read::Widen2(highs[s], 1)};
 #pragma unroll
         for (uint32_t n = 0; n < Traits::kHeadTiles; ++n) {
           const auto& q = queries.pairs[n][half * 4 + s];
@@ -158,8 +157,8 @@ KVS_DEVICE void MultiplyValues(const uint8_t* values, const uint32_t (&p)[Traits
       for (uint32_t i = 0; i < 2; ++i) {
         const uint32_t early = __byte_perm(r[2 * i], 0, 0x3120);
         const uint32_t late = __byte_perm(r[2 * i + 1], 0, 0x3120);
-        const uint32_t a[4] = {Traits::Read::Widen2(early), Traits::Read::Widen2(early >> 16),
-                               Traits::Read::Widen2(late), Traits::Read::Widen2(late >> 16)};
+        const uint32_t a[4] = {Traits::Read::Widen2(early, 0), Traits::Read::Widen2(early, 1),
+                               Traits::Read::Widen2(late, 0), Traits::Read::Widen2(late, 1)};
 #pragma unroll
         for (uint32_t n = 0; n < Traits::kHeadTiles; ++n) {
           Mma16x8x16<Compute>(out[n][d + i], a, p[n][0], p[n][1]);

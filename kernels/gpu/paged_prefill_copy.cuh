@@ -102,8 +102,8 @@ class KvTileCopy {
 
   KVS_DEVICE static uint4 Widen8(uint32_t low, uint32_t high) {
     using Read = KvRead<dtype>;
-    return {Read::Widen2(low), Read::Widen2(low >> 16), Read::Widen2(high),
-            Read::Widen2(high >> 16)};
+    return {Read::Widen2(low, 0), Read::Widen2(low, 1), Read::Widen2(high, 0),
+            Read::Widen2(high, 1)};
   }
 
   uint32_t thread_;

@@ -55,9 +55,11 @@ OrderedJson DeviceJson(const ProbeReport& report) {
 }
 
 OrderedJson Fp8OrderedJson(const Fp8SelfTestReport& report) {
-  return {{"dtype", ToString(report.dtype)}, {"encoded", report.num_encoded},
-          {"decoded", report.num_decoded},   {"failed", report.num_failed},
-          {"failures", report.failures},     {"hidden_nans", report.num_hidden_nans}};
+  return {{"dtype", ToString(report.dtype)},
+          {"encoded", report.num_encoded},
+          {"decoded", report.num_decoded},
+          {"failed", report.num_failed},
+          {"failures", report.failures}};
 }
 
 void ReadDevice(const OrderedJson& json, ProbeReport& report) {
@@ -84,7 +86,6 @@ void ReadFp8(const OrderedJson& json, ProbeReport& report) {
     entry.at("decoded").get_to(fp8.num_decoded);
     entry.at("failed").get_to(fp8.num_failed);
     entry.at("failures").get_to(fp8.failures);
-    entry.at("hidden_nans").get_to(fp8.num_hidden_nans);
   }
 }
 

@@ -17,9 +17,6 @@ struct Fp8SelfTestReport {
   uint32_t num_decoded = 0;  // codes read, as K or V, in each shape of a step
   uint32_t num_failed = 0;
   std::vector<std::string> failures;  // the first of them, a sentence each
-  // Reads of a NaN code that gave a number. No finite value is ever stored as such a code, so this
-  // is no failure; but it hides the NaN of a model that overflows.
-  uint32_t num_hidden_nans = 0;
 };
 
 // What the ops are called with. Heads share one KV head.

@@ -108,5 +108,15 @@ inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
   }
   return out;
 }
+// Byte i of the result is byte n of a:b, n being byte i of the selector; 12 stands for zero.
+inline uint32_t __builtin_amdgcn_perm(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = static_cast<uint64_t>(a) << 32 | b;
+  uint32_t out = 0;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t n = selector >> 8 * i & 0xff;
+    if (n < 8) out |= static_cast<uint32_t>(bytes >> (8 * n) & 0xff) << 8 * i;
+  }
+  return out;
+}
 
 #include "emulator/matrix_model.h"

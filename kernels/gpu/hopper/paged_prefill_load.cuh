@@ -214,8 +214,8 @@ class CodeProducer {
 
   KVS_DEVICE static void StoreWide(uint8_t* to, uint32_t low, uint32_t high) {
     using Read = typename Traits::Read;
-    *reinterpret_cast<uint4*>(to) = {Read::Widen2(low), Read::Widen2(low >> 16), Read::Widen2(high),
-                                     Read::Widen2(high >> 16)};
+    *reinterpret_cast<uint4*>(to) = {Read::Widen2(low, 0), Read::Widen2(low, 1),
+                                     Read::Widen2(high, 0), Read::Widen2(high, 1)};
   }
 
   const Ring<Traits>& ring_;

@@ -36,14 +36,14 @@ __global__ void __launch_bounds__(kWaves* kWave) ExpertRowsKernel(const ExpertGe
     MatrixOperand weights[kUnroll];
 #pragma unroll
     for (uint32_t i = 0; i < kUnroll; ++i) {
-      weights[i] = LoadOperandFromRow(weight, k + 16 * i, gemm.in_features);
+      weights[i] = LoadOperandFromRow(weight, k + 16 * i, gemm.in_features, WaveLane());
     }
 #pragma unroll
     for (uint32_t i = 0; i < kUnroll; ++i) {
 #pragma unroll
       for (uint32_t t = 0; t < kTokenTiles; ++t) {
         Multiply<T>(sums[t].values, weights[i],
-                    LoadOperandFromRow(x[t], k + 16 * i, gemm.in_features));
+                    LoadOperandFromRow(x[t], k + 16 * i, gemm.in_features, WaveLane()));
       }
     }
   }

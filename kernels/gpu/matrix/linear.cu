@@ -73,12 +73,13 @@ __global__ void __launch_bounds__(kSegments* kWave) FewRowsKernel(const ProductP
   for (uint32_t k = begin; k < end; k += 16 * kUnroll) {
     MatrixOperand rows[kUnroll];
 #pragma unroll
-    for (uint32_t i = 0; i < kUnroll; ++i) rows[i] = LoadOperandFromRow(weight, k + 16 * i, end);
+    for (uint32_t i = 0; i < kUnroll; ++i)
+      rows[i] = LoadOperandFromRow(weight, k + 16 * i, end, WaveLane());
 #pragma unroll
     for (uint32_t i = 0; i < kUnroll; ++i) {
 #pragma unroll
       for (uint32_t t = 0; t < kTokenTiles; ++t) {
-        Multiply<T>(sums[t].values, rows[i], LoadOperandFromRow(x[t], k + 16 * i, end));
+        Multiply<T>(sums[t].values, rows[i], LoadOperandFromRow(x[t], k + 16 * i, end, WaveLane()));
       }
     }
   }

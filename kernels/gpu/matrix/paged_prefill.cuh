@@ -51,7 +51,8 @@ KVS_DEVICE void StoreColumn(const ColumnState<Traits::kHeadDim>& state, float fa
 #pragma unroll
   for (uint32_t d = 0; d < Traits::kDimTiles; ++d) {
     const SumValues values = state.out[d].values * factor;
-    StoreOperandToRow(OperandFromSum<Act>(values), static_cast<Act*>(row) + d * 16, exists);
+    StoreOperandToRow(OperandFromSum<Act>(values), static_cast<Act*>(row) + d * 16, exists,
+                      WaveLane());
   }
 }
 

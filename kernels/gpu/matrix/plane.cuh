@@ -109,8 +109,8 @@ class PlaneCopy {
 
   KVS_DEVICE static uint4 Widen8(uint32_t low, uint32_t high) {
     if constexpr (kIsFp8) {
-      return {Read::Widen2(low), Read::Widen2(low >> 16), Read::Widen2(high),
-              Read::Widen2(high >> 16)};
+      return {Read::Widen2(low, 0), Read::Widen2(low, 1), Read::Widen2(high, 0),
+              Read::Widen2(high, 1)};
     }
     return {};
   }
@@ -121,7 +121,7 @@ class PlaneCopy {
 #pragma unroll
     for (uint32_t i = 0; i < kPieceDims / 2; ++i) {
       if constexpr (kIsFp8) {
-        out[i] = Read::Widen2(words[i / 2] >> (16 * (i % 2)));
+        out[i] = Read::Widen2(words[i / 2], i % 2);
       } else {
         out[i] = words[i];
       }
@@ -158,9 +158,10 @@ class QueryOperands {
   // `row` is of `act`; zeros where it does not exist. Only waves with `stores` write to the tiles;
   // what makes them readable is the caller's.
   KVS_DEVICE void Load(const void* row, DType act, bool exists, bool stores) {
+    const uint32_t lane = Opaque(WaveLane());  // Addresses are not kept across the caller's loop.
 #pragma unroll
     for (uint32_t d = 0; d < kHeadDim / 16; ++d) {
-      MatrixOperand operand = LoadOperandFromRow(row, d * 16, exists ? kHeadDim : 0);
+      MatrixOperand operand = LoadOperandFromRow(row, d * 16, exists ? kHeadDim : 0, lane);
       if ((act == DType::kF16) != kIsF16<T>) {
 #pragma unroll
         for (uint32_t i = 0; i < kOperandPairs; ++i) {
@@ -168,7 +169,7 @@ class QueryOperands {
         }
       }
       if constexpr (kInShared) {
-        StoreOperandToRow(operand, tiles_ + TileRowOffset(d, MatrixRow(), 0), stores);
+        StoreOperandToRow(operand, tiles_ + TileRowOffset(d, lane % 16, 0), stores, lane);
       } else {
         dims_[d] = operand;
       }

@@ -52,14 +52,6 @@ TEST(MachineChecks, TheDeviceIsDescribedAndEachFp8TypeJudged) {
   EXPECT_THAT(checks[3].fix, HasSubstr("do not use an FP8 KV cache"));
 }
 
-TEST(MachineChecks, NanThatIsReadAsANumberIsAWarning) {
-  ProbeReport probe = OnW7900();
-  probe.fp8[0].num_hidden_nans = 50;
-  const Check check = CheckDevice(probe)[2];
-  EXPECT_EQ(check.outcome, Outcome::kWarn);
-  EXPECT_THAT(check.finding, HasSubstr("the codes of NaN are read as numbers"));
-}
-
 TEST(MachineChecks, FP8ThatCouldNotBeTestedFails) {
   ProbeReport probe = OnW7900();
   probe.fp8.clear();

@@ -53,6 +53,10 @@ KVS_DEVICE T LoadPublished(const T* at) {
   return *at;
 }
 
+KVS_DEVICE uint32_t BytesToUpper(uint32_t bytes, uint32_t half) {
+  return __builtin_amdgcn_perm(0, bytes, half == 0 ? 0x010c000c : 0x030c020c);
+}
+
 // The compiler moves nothing across it.
 KVS_DEVICE void KeepOrder() { __builtin_amdgcn_sched_barrier(0); }
 

@@ -65,6 +65,12 @@ KVS_DEVICE T LoadPublished(const T* at) {
   return __ldcg(at);
 }
 
+// Bytes 2 half and 2 half + 1 as the upper bytes of two halves; zero below them. `half`, 0 or 1, is
+// a constant once this is inlined.
+KVS_DEVICE uint32_t BytesToUpper(uint32_t bytes, uint32_t half) {
+  return __byte_perm(bytes, 0, half == 0 ? 0x1404 : 0x3424);
+}
+
 // `value`, of which the compiler knows nothing: what is computed from it inside a loop is not kept
 // in registers from outside.
 KVS_DEVICE uint32_t Opaque(uint32_t value) { return value; }
