@@ -182,18 +182,19 @@ Result<ChatSettings> ChatSettingsOf(const ChatOptions& asked, const std::filesys
   return settings;
 }
 
-ServerContext ContextOf(const ResolvedOptions& options, const Backend& backend,
-                        const CacheInfo& cache, ChatSettings chat) {
+ServerContext ContextOf(const ResolvedOptions& options, const DeviceOptions& device,
+                        const Backend& backend, const CacheInfo& cache, ChatSettings chat) {
   ServerContext context;
   context.chat = std::move(chat);
   context.options = options.http;
   context.served_model_names = options.served_model_names;
   context.model_root = options.model_dir.string();
   context.version = KVS_VERSION;
-  context.server_info = [&options, device = backend.Describe(), &cache] {
+  const bool batch_invariant = backend.Info().kind == DeviceKind::kCpu || device.batch_invariant;
+  context.server_info = [&options, name = backend.Describe(), batch_invariant, &cache] {
     const KvCacheFacts facts = cache.facts();
-    return options.ServerInfoJson(KVS_VERSION, device, facts.layout, facts.num_blocks,
-                                  facts.scale_source);
+    return options.ServerInfoJson(KVS_VERSION, name, batch_invariant, facts.layout,
+                                  facts.num_blocks, facts.scale_source);
   };
   context.request_seed = options.seed != 0 ? options.seed : RandomSeed();
   return context;
@@ -308,8 +309,8 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
   Result<void> served;
   signals.EnterServing();
   std::thread server([&] {
-    served = http.Serve(ContextOf(*options, **backend, cache, *std::move(chat)), **tokenizer,
-                        engine, metrics);
+    served = http.Serve(ContextOf(*options, asked.device, **backend, cache, *std::move(chat)),
+                        **tokenizer, engine, metrics);
     if (!served) signals.Raise();
   });
   LOG_INFO("ready: {}://{}:{}/v1", options->http.ssl_certfile.empty() ? "http" : "https",

@@ -68,6 +68,40 @@ std::vector<std::string> WarningsOf(const CacheObservation& seen, uint32_t reuse
   return warnings;
 }
 
+// Of two texts that are not the same; empty when they are close enough.
+std::string WhyTextDiffers(const CacheObservation& seen, uint32_t reused) {
+  if (reused == 0) {
+    return "the two texts differ although nothing was reused: the server is not deterministic at "
+           "temperature 0";
+  }
+  const std::string start =
+      fmt::format("{} tokens were reused, but the text differs from the first request's", reused);
+  if (seen.batch_invariant == true) {
+    return start +
+           ", and this server computes the same bits behind a hit: the reused blocks are not what "
+           "the prompt needs";
+  }
+  if (seen.first_tokens.empty() || seen.second_tokens.empty()) {
+    return start +
+           ": the reused blocks are not what the prompt needs, or the server is not deterministic "
+           "at temperature 0; it sends no log probabilities that would tell how far";
+  }
+  const auto difference = FindDifference(seen.first_tokens, seen.second_tokens,
+                                         ClosenessBehindAHit(seen.kv_cache_dtype));
+  return difference ? fmt::format("{} by more than rounding: {}", start, *difference) : "";
+}
+
+std::string AboutCloseText(const CacheObservation& seen) {
+  const Distance distance = DistanceOf(seen.first_tokens, seen.second_tokens);
+  const Closeness allowed = ClosenessBehindAHit(seen.kv_cache_dtype);
+  return fmt::format(
+      "the texts part at a token that both hold for about as likely, {:.2f} nats apart (allowed "
+      "{}; {:.3f} nats a token before that, allowed {}): behind a hit fewer rows are computed at "
+      "once, and summed in another order; with --batch-invariant, or on a CPU, kvserve computes "
+      "the same bits",
+      distance.gap, allowed.gap_max, distance.mean_delta, allowed.mean_delta_max);
+}
+
 uint32_t ReusedTokens(const CacheObservation& seen) {
   if (seen.cached_second) return *seen.cached_second;
   if (!seen.grown_second) return 0;
@@ -76,20 +110,23 @@ uint32_t ReusedTokens(const CacheObservation& seen) {
 
 }  // namespace
 
+Closeness ClosenessBehindAHit(const std::optional<std::string>& kv_cache_dtype) {
+  const bool fp8 = kv_cache_dtype && kv_cache_dtype->starts_with("fp8");
+  if (fp8) return {.gap_max = 1.0, .mean_delta_max = 0.3};
+  return {.gap_max = 0.5, .mean_delta_max = 0.1};
+}
+
 CacheVerdict JudgeCache(const CacheObservation& seen) {
   CacheVerdict verdict;
   verdict.reused_tokens = ReusedTokens(seen);
   const uint32_t reused = verdict.reused_tokens;
   if (!seen.same_text) {
-    verdict.reason = reused > 0
-                         ? fmt::format(
-                               "{} tokens were reused, but the text differs from the first "
-                               "request's: the reused blocks are not what the prompt needs, or "
-                               "the server is not deterministic at temperature 0",
-                               reused)
-                         : "the two texts differ although nothing was reused: the server is not "
-                           "deterministic at temperature 0";
-    return verdict;
+    const std::string difference = WhyTextDiffers(seen, reused);
+    verdict.close_text = difference.empty();
+    if (!verdict.close_text) {
+      verdict.reason = difference;
+      return verdict;
+    }
   }
   if (reused == 0) {
     verdict.reason = WhyNoHit(seen);
@@ -114,9 +151,11 @@ CacheVerdict JudgeCache(const CacheObservation& seen) {
     return verdict;
   }
   verdict.pass = true;
-  verdict.reason = fmt::format("{} of {} prompt tokens were reused and the text is identical",
-                               reused, seen.prompt_tokens);
+  verdict.reason =
+      fmt::format("{} of {} prompt tokens were reused and the text is {}", reused,
+                  seen.prompt_tokens, verdict.close_text ? "close enough" : "identical");
   verdict.warnings = WarningsOf(seen, reused);
+  if (verdict.close_text) verdict.warnings.push_back(AboutCloseText(seen));
   return verdict;
 }
 

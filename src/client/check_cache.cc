@@ -18,6 +18,7 @@ namespace kvs {
 namespace {
 
 constexpr uint32_t kSizingWords = 64;
+constexpr uint32_t kLogprobs = 5;
 constexpr int kPromptAttempts = 3;
 constexpr int kCounterPolls = 10;
 constexpr std::chrono::milliseconds kCounterPollInterval(100);
@@ -28,7 +29,6 @@ struct Finding {
   Completion second;
   CacheObservation seen;
   CacheVerdict verdict;
-  std::optional<std::string> kv_cache_dtype;
   std::optional<std::string> kv_scale_source;
 };
 
@@ -44,6 +44,7 @@ class CacheCheck {
 
   Result<Finding> Run() {
     KVS_RETURN_IF_ERROR(FindModel());
+    batch_invariant_ = api_.ReadBatchInvariant();
     auto tokens_per_word = Probe();
     if (!tokens_per_word) return tl::unexpected(tokens_per_word.error());
     Finding finding;
@@ -54,7 +55,6 @@ class CacheCheck {
     finding.second = std::move(*second);
     after_second_ = CountersAfter(after_first_, finding.second);
     finding.seen = Observe(finding);
-    finding.kv_cache_dtype = before_first_.kv_cache_dtype;
     finding.kv_scale_source = before_first_.kv_scale_source;
     finding.verdict = JudgeCache(finding.seen);
     return finding;
@@ -66,6 +66,7 @@ class CacheCheck {
     if (!model) return tl::unexpected(model.error());
     ask_.model = model->id;
     ask_.max_tokens = command_.max_tokens;
+    ask_.logprobs = kLogprobs;
     const uint64_t wanted = uint64_t{command_.prompt_tokens} + command_.max_tokens;
     if (model->max_model_len && wanted > *model->max_model_len) {
       return Error(Code::kInvalidArgument,
@@ -152,6 +153,10 @@ class CacheCheck {
     seen.grown_first = Growth(before_first_, after_first_);
     seen.grown_second = Growth(after_first_, after_second_);
     seen.same_text = finding.first.text == finding.second.text;
+    seen.kv_cache_dtype = before_first_.kv_cache_dtype;
+    seen.batch_invariant = batch_invariant_;
+    seen.first_tokens = finding.first.tokens;
+    seen.second_tokens = finding.second.tokens;
     seen.ttft_first_s = finding.first.first_token_s;
     seen.ttft_second_s = finding.second.first_token_s;
     return seen;
@@ -162,6 +167,7 @@ class CacheCheck {
   std::mt19937_64 random_;
   CompletionAsk ask_;
   CacheMetrics before_first_, after_first_, after_second_;
+  std::optional<bool> batch_invariant_;
 };
 
 template <class T>
@@ -195,11 +201,17 @@ std::string JsonReport(const Finding& finding) {
   json["warnings"] = finding.verdict.warnings;
   json["model"] = finding.model;
   json["block_size"] = OrNull(finding.seen.block_size);
-  json["kv_cache_dtype"] = OrNull(finding.kv_cache_dtype);
+  json["kv_cache_dtype"] = OrNull(finding.seen.kv_cache_dtype);
   json["kv_scales"] = OrNull(finding.kv_scale_source);
   json["enable_prefix_caching"] = OrNull(finding.seen.enable_prefix_caching);
   json["reused_tokens"] = finding.verdict.reused_tokens;
+  json["batch_invariant"] = OrNull(finding.seen.batch_invariant);
   json["identical_text"] = finding.seen.same_text;
+  json["text_distance"] = nullptr;
+  if (!finding.first.tokens.empty() && !finding.second.tokens.empty()) {
+    const Distance distance = DistanceOf(finding.first.tokens, finding.second.tokens);
+    json["text_distance"] = {{"mean_nats", distance.mean_delta}, {"gap_nats", distance.gap}};
+  }
   json["first"] = RequestJson(finding.first, finding.seen.grown_first);
   json["second"] = RequestJson(finding.second, finding.seen.grown_second);
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
@@ -226,8 +238,8 @@ std::string TextReport(const Finding& finding) {
   };
   std::string text = fmt::format("model {}, prompt of {} tokens, block size {}\n", finding.model,
                                  seen.prompt_tokens, OrUnknown(seen.block_size));
-  if (finding.kv_cache_dtype || finding.kv_scale_source) {
-    text += fmt::format("KV cache {}, scales: {}\n", OrUnknown(finding.kv_cache_dtype),
+  if (seen.kv_cache_dtype || finding.kv_scale_source) {
+    text += fmt::format("KV cache {}, scales: {}\n", OrUnknown(seen.kv_cache_dtype),
                         OrUnknown(finding.kv_scale_source));
   }
   text += Row("", "first", "second");
@@ -238,7 +250,8 @@ std::string TextReport(const Finding& finding) {
   text += Row("cached tokens", OrUnknown(seen.cached_first), OrUnknown(seen.cached_second));
   text += Row("prefix_cache_queries_total", queries(seen.grown_first), queries(seen.grown_second));
   text += Row("prefix_cache_hits_total", hits(seen.grown_first), hits(seen.grown_second));
-  text += fmt::format("text {}\n", seen.same_text ? "identical" : "DIFFERS");
+  const char* other = finding.verdict.close_text ? "close" : "DIFFERS";
+  text += fmt::format("text {}\n", seen.same_text ? "identical" : other);
   for (const std::string& warning : finding.verdict.warnings) {
     text += fmt::format("warning: {}\n", warning);
   }

@@ -57,7 +57,26 @@ std::string BodyOf(const CompletionAsk& ask) {
     body["min_tokens"] = ask.max_tokens;
   }
   if (!ask.cache_salt.empty()) body["cache_salt"] = ask.cache_salt;
+  if (ask.logprobs > 0) body["logprobs"] = ask.logprobs;
   return body.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// Adds the tokens of one event; of lists that do not fit each other none.
+void AddTokens(const Json& logprobs, AnsweredTokens& tokens) {
+  const Json& texts = Member(logprobs, "tokens");
+  const Json& chosen = Member(logprobs, "token_logprobs");
+  const Json& tops = Member(logprobs, "top_logprobs");
+  if (!texts.is_array() || !chosen.is_array() || !tops.is_array()) return;
+  if (texts.size() != chosen.size() || texts.size() != tops.size()) return;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    AnsweredToken& token = tokens.emplace_back();
+    token.text = StringOr(texts[i], "");
+    if (chosen[i].is_number()) token.logprob = chosen[i].get<double>();
+    if (!tops[i].is_object()) continue;
+    for (const auto& [text, logprob] : tops[i].items()) {
+      if (logprob.is_number()) token.top[text] = logprob.get<double>();
+    }
+  }
 }
 
 // Reads one stream's events into a Completion.
@@ -100,6 +119,7 @@ class StreamReader {
     const std::string reason = StringOr(Member(choice, "finish_reason"), "");
     if (!reason.empty()) completion_.finish_reason = reason;
     completion_.text += text;
+    AddTokens(Member(choice, "logprobs"), completion_.tokens);
     // A token may add no text yet. A last event may carry the reason alone; it is a token's arrival
     // only if it is the first.
     if (text.empty() && !reason.empty() && first_seen_) return;
@@ -235,6 +255,14 @@ CacheMetrics CompletionsApi::ReadCacheMetrics() {
   const auto response = http_.Get("/metrics");
   if (!response || response->status != 200) return {};
   return CacheMetricsOf(response->body);
+}
+
+std::optional<bool> CompletionsApi::ReadBatchInvariant() {
+  const auto response = http_.Get("/server_info");
+  if (!response || response->status != 200) return std::nullopt;
+  const Json info = ParseJson(response->body);
+  const Json& told = Member(info, "batch_invariant");
+  return told.is_boolean() ? std::optional(told.get<bool>()) : std::nullopt;
 }
 
 }  // namespace kvs

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "client/token_compare.h"
 #include "kvserve/status.h"
 #include "net/http_client.h"
 
@@ -27,6 +28,7 @@ struct CompletionAsk {
   bool exact_length =
       false;               // generate max_tokens, whatever the model says (ignore_eos, min_tokens)
   std::string cache_salt;  // empty: none is sent
+  uint32_t logprobs = 0;   // likely tokens to tell of with each token, up to 5; 0: none
 };
 
 struct Usage {
@@ -43,6 +45,7 @@ struct Completion {
   double first_token_s = 0.0;
   double total_s = 0.0;
   std::vector<double> gaps_s;  // between one piece of text and the next
+  AnsweredTokens tokens;       // where logprobs were asked for; not every server sends them
 };
 
 // What went wrong, and a short word for counting: "transport", "http 503", "stream".
@@ -81,6 +84,10 @@ class CompletionsApi {
 
   // What /metrics says under vLLM's names; all empty when the server has no such page.
   CacheMetrics ReadCacheMetrics();
+
+  // Whether the bits of an answer depend on the request alone, and not on what is computed beside
+  // it or found in a cache: kvserve tells (/server_info), others do not.
+  std::optional<bool> ReadBatchInvariant();
 
  private:
   HttpClient http_;

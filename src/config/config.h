@@ -146,9 +146,10 @@ struct ResolvedOptions {
   // "kv_cache_dtype=fp8_e4m3 enable_prefix_caching=true ...": the one resolved-configuration line.
   std::string Summary() const;
   // The same as a JSON object, for GET /server_info, with what only the running process knows: the
-  // cache as it is now, and where its scales came from.
+  // cache as it is now, where its scales came from, and whether an answer's bits depend on its
+  // request alone.
   std::string ServerInfoJson(const std::string& version, const std::string& device,
-                             const KvLayout& cache, uint32_t cache_blocks,
+                             bool batch_invariant, const KvLayout& cache, uint32_t cache_blocks,
                              const std::string& kv_scale_source) const;
 };
 

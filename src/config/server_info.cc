@@ -6,11 +6,13 @@
 namespace kvs {
 
 std::string ResolvedOptions::ServerInfoJson(const std::string& version, const std::string& device,
-                                            const KvLayout& cache, uint32_t cache_blocks,
+                                            bool batch_invariant, const KvLayout& cache,
+                                            uint32_t cache_blocks,
                                             const std::string& kv_scale_source) const {
   const nlohmann::json info = {
       {"version", version},
       {"device", device},
+      {"batch_invariant", batch_invariant},
       {"model_path", model_dir.string()},
       {"served_model_name", served_model_names.front()},
       {"dtype", ToString(dtype)},

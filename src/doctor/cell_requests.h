@@ -4,11 +4,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "client/token_compare.h"
 #include "kvserve/status.h"
 #include "net/url.h"
 
@@ -32,16 +32,9 @@ std::vector<CellRequest> MakeCellRequests(const std::vector<std::vector<uint32_t
 uint32_t TokensPerText(uint32_t block_size);
 uint32_t PositionsPerRequest(uint32_t block_size);
 
-// One generated token: what was chosen, and what was likely.
-struct AnsweredToken {
-  std::string text;
-  double logprob = 0.0;
-  std::map<std::string, double> top;
-};
-
 struct CellAnswer {
   std::string name;
-  std::vector<AnsweredToken> tokens;
+  AnsweredTokens tokens;
   uint32_t prompt_tokens = 0;
   uint32_t cached_tokens = 0;
   std::optional<uint64_t> hit_growth;  // of the server's counter, in tokens, over this request

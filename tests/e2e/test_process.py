@@ -288,6 +288,8 @@ def test_check_cache_passes_and_fails(start):
             report = json.loads(done.stdout)
             assert report["verdict"] == "PASS"
             assert report["identical_text"] is True
+            assert report["batch_invariant"] is True
+            assert report["text_distance"] == {"mean_nats": 0, "gap_nats": 0}
             prompt = report["second"]["prompt_tokens"]
             assert report["second"]["cached_tokens"] == (prompt - 1) // 16 * 16
             assert report["second"]["prefix_cache_hits_growth"] == report["second"]["cached_tokens"]

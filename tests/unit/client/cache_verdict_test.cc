@@ -28,6 +28,13 @@ CacheObservation Good() {
   return seen;
 }
 
+// A text that parts from the first one's where two tokens are `gap` apart.
+void Part(CacheObservation& seen, double gap) {
+  seen.same_text = false;
+  seen.first_tokens = {{" a", -0.5, {{" a", -0.5}, {" b", -0.5 - gap}}}};
+  seen.second_tokens = {{" b", -0.5, {{" b", -0.5}, {" a", -0.5 - gap}}}};
+}
+
 struct Case {
   const char* name;
   std::function<void(CacheObservation&)> change;
@@ -98,6 +105,27 @@ const Case kCases[] = {
      false, "reuse cannot be shown"},
     {"hit, other text", [](auto& s) { s.same_text = false; }, false,
      "512 tokens were reused, but the text differs"},
+    {"hit, text that rounding explains", [](auto& s) { Part(s, 0.4); }, true, "is close enough"},
+    {"hit, text that rounding does not explain", [](auto& s) { Part(s, 0.6); }, false,
+     "by more than rounding: token 1 is ' b' instead of ' a', 0.60 nats apart (allowed 0.50)"},
+    {"FP8 rounds more",
+     [](auto& s) {
+       Part(s, 0.6);
+       s.kv_cache_dtype = "fp8_e4m3";
+     },
+     true, "is close enough"},
+    {"no rounding where bits are the same",
+     [](auto& s) {
+       Part(s, 0.0);
+       s.batch_invariant = true;
+     },
+     false, "computes the same bits behind a hit"},
+    {"rounding is no excuse without a hit",
+     [](auto& s) {
+       Part(s, 0.0);
+       s.cached_second = 0;
+     },
+     false, "although nothing was reused"},
     {"no hit, other text",
      [](auto& s) {
        s.same_text = false;
@@ -133,6 +161,10 @@ TEST(CacheVerdict, WarnsOnlyWhenThereIsSomethingToSay) {
   slow.ttft_second_s = slow.ttft_first_s;
   EXPECT_THAT(JudgeCache(slow).warnings,
               ElementsAre(HasSubstr("not lower (50.0 ms after 50.0 ms)")));
+
+  CacheObservation close = Good();
+  Part(close, 0.25);
+  EXPECT_THAT(JudgeCache(close).warnings, ElementsAre(HasSubstr("0.25 nats apart (allowed 0.5;")));
 
   CacheObservation evicted = Good();
   evicted.cached_second = 496;

@@ -19,8 +19,10 @@ struct CannedOpenAiOptions {
   bool reports_cached_tokens = true;
   bool has_metrics = true;
   bool has_tokenize = true;
-  bool same_text = true;  // else each response says something new
-  int fail_every = 0;     // every n-th completion is a 503
+  bool same_text = true;       // else each response says something new
+  bool has_logprobs = false;   // where they are asked for: any word is 0.25 nats less likely
+  bool promises_bits = false;  // by /server_info
+  int fail_every = 0;          // every n-th completion is a 503
   std::string api_key = {};
 };
 
@@ -55,6 +57,9 @@ class CannedOpenAi {
     if (line == "GET /metrics HTTP/1.1" && options_.has_metrics) {
       return {CannedResponse(200, Metrics(), "text/plain")};
     }
+    if (line == "GET /server_info HTTP/1.1" && options_.promises_bits) {
+      return {CannedResponse(200, R"({"batch_invariant":true})")};
+    }
     if (line == "POST /tokenize HTTP/1.1" && options_.has_tokenize) {
       const auto words = Words(nlohmann::json::parse(request.body)["prompt"]);
       return {CannedResponse(200, nlohmann::json({{"tokens", words}}).dump())};
@@ -79,6 +84,7 @@ class CannedOpenAi {
       if (!options_.same_text) text += std::to_string(asks_.size());
       nlohmann::json choice = {{"text", text}, {"finish_reason", nullptr}};
       if (i + 1 == max_tokens) choice["finish_reason"] = "length";
+      if (options_.has_logprobs && ask.contains("logprobs")) choice["logprobs"] = Logprobs(text);
       events.push_back(nlohmann::json({{"choices", {choice}}}).dump());
     }
     nlohmann::json usage = {{"prompt_tokens", ids.size()}, {"completion_tokens", max_tokens}};
@@ -87,6 +93,13 @@ class CannedOpenAi {
         nlohmann::json({{"choices", nlohmann::json::array()}, {"usage", usage}}).dump());
     events.push_back("[DONE]");
     return CannedStream(events);
+  }
+
+  static nlohmann::json Logprobs(const std::string& chosen) {
+    nlohmann::json top;
+    for (int i = 0; i < 10; ++i) top[" w" + std::to_string(i)] = -0.75;
+    top[chosen] = -0.5;
+    return {{"tokens", {chosen}}, {"token_logprobs", {-0.5}}, {"top_logprobs", {top}}};
   }
 
   // A token for each word.

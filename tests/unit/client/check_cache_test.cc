@@ -91,6 +91,22 @@ TEST(CheckCache, FailsWithTheReason) {
   EXPECT_THAT(outcome.report["reason"], HasSubstr("holds no block of 16"));
 }
 
+TEST(CheckCache, TakesAnotherTextForRoundingWhereLogProbabilitiesSaySo) {
+  CannedOpenAi rounds({.same_text = false, .has_logprobs = true});
+  const Outcome close = CheckJson(rounds.url());
+  EXPECT_EQ(close.exit_code, 0) << close.report;
+  EXPECT_EQ(close.report["identical_text"], false);
+  EXPECT_EQ(close.report["text_distance"]["gap_nats"], 0.25);
+  EXPECT_TRUE(close.report["batch_invariant"].is_null());
+  EXPECT_THAT(close.report["warnings"][0], HasSubstr("--batch-invariant"));
+
+  CannedOpenAi promises({.same_text = false, .has_logprobs = true, .promises_bits = true});
+  const Outcome broken = CheckJson(promises.url());
+  EXPECT_EQ(broken.exit_code, 1);
+  EXPECT_EQ(broken.report["batch_invariant"], true);
+  EXPECT_THAT(broken.report["reason"], HasSubstr("computes the same bits behind a hit"));
+}
+
 TEST(CheckCache, PrintsATable) {
   CannedOpenAi server({});
   CheckCacheCommand command;
