@@ -31,6 +31,7 @@
 #include "model/kv_cache.h"
 #include "model/model.h"
 #include "model/request_calibration.h"
+#include "model/warm_up.h"
 #include "shutdown_signals.h"
 #include "tokenize/tokenizer.h"
 
@@ -63,9 +64,11 @@ std::optional<DeviceBudget> BudgetOf(const ServerOptions& asked, const ModelConf
       .max_model_len = asked.model.max_model_len.value_or(config.max_position_embeddings),
       .max_num_logits_rows = MaxLogitsRows(asked.scheduler),
       .block_size = asked.cache.block_size};
+  const bool fp8 = config.fp8_linear && config.fp8_linear->all_layers &&
+                   backend.WhyNoFp8(config.hidden_size, config.hidden_size).empty();
   return DeviceBudget{
       memory->total, memory->free,
-      Model::DeviceBytes(config, limits, asked.model.dtype.value_or(config.checkpoint_dtype))};
+      Model::DeviceBytes(config, limits, asked.model.dtype.value_or(config.checkpoint_dtype), fp8)};
 }
 
 Result<std::unique_ptr<Model>> LoadModel(const ResolvedOptions& options, const ModelConfig& config,
@@ -289,6 +292,7 @@ Result<void> Run(const ServerOptions& asked, ShutdownSignals& signals, HttpServe
   LOG_INFO("weights: {} bytes as {} in {:.2f} s", (*model)->weight_bytes(),
            ToString(options->dtype),
            std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+  if ((*model)->is_pipelined()) WarmUp(LimitsOf(*options), **model);
 
   const auto calibration = BeginCalibration(*options, *config, **model, **backend);
   if (!calibration) return tl::unexpected(calibration.error());

@@ -65,6 +65,11 @@ struct HostMatrix {
   DType dtype;
   uint32_t rows;
   uint32_t cols;
+  // Of kF8E4M3: an element is its code times the scale of its row.
+  const float* row_scales = nullptr;  // [rows]
+  // Of kF8E4M3: what a product divides its input by before it quantizes that too; 0: each row by a
+  // scale of its own, its largest magnitude / 448.
+  float input_scale = 0.0f;
 };
 
 // What a step may need at most; scratch memory is sized from it once.
@@ -121,9 +126,18 @@ class Backend {
   virtual void CopyToHost(void* host, const void* device, size_t bytes) = 0;
 
   // Stacks `parts` by rows (equal cols) into one packed matrix held as `dtype`, converting where
-  // the checkpoint's dtype differs. The parts may be unmapped afterwards.
+  // the checkpoint's dtype differs. The parts may be unmapped afterwards. kF8E4M3 is for parts of
+  // kF8E4M3 that WhyNoFp8 says nothing against: Linear then multiplies codes by codes, sums in
+  // float32, and scales the sums. Where the parts' inputs have scales of their own, the largest is
+  // that of all.
   virtual Result<std::unique_ptr<LinearWeight>> PackLinear(std::span<const HostMatrix> parts,
                                                            DType dtype) = 0;
+
+  // Why a matrix of this shape cannot be held as kF8E4M3, for the log: "this device multiplies no
+  // FP8". Empty where it can.
+  virtual std::string WhyNoFp8(uint32_t /*rows*/, uint32_t /*cols*/) const {
+    return "this device multiplies no FP8";
+  }
 
   // Takes every scratch buffer. Called once, before any op below; no op allocates after it.
   virtual Result<void> Reserve(const BackendLimits& limits) = 0;

@@ -63,6 +63,12 @@ struct KvQuantScheme {
   std::string unsupported = {};  // what follows `where` in a message; empty: it can be followed
 };
 
+// Linear layers are stored as FP8, E4M3, with a scale for a matrix or a row, and multiply inputs
+// that are quantized too.
+struct Fp8Linear {
+  bool all_layers = false;  // all those of the network's layers, so far as config.json says
+};
+
 struct ModelConfig {
   std::string architecture;  // "LlamaForCausalLM"
   uint32_t vocab_size = 0;
@@ -81,6 +87,7 @@ struct ModelConfig {
   ExpertsConfig experts;
   RopeConfig rope;
   DType checkpoint_dtype = DType::kBf16;   // torch_dtype, or that of the first weight
+  std::optional<Fp8Linear> fp8_linear;     // absent also where FP8 is stored but meant otherwise
   std::optional<KvQuantScheme> kv_scheme;  // absent: the checkpoint does not speak of it
   std::optional<TokenId> bos_token_id;
   std::vector<TokenId> eos_token_ids;  // config.json and generation_config.json together

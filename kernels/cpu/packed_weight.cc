@@ -33,6 +33,8 @@ void Convert(const From* from, DType from_dtype, uint32_t count, DType dtype, vo
     case DType::kF16:
       for (uint32_t i = 0; i < count; ++i) codes[i] = FloatToF16(ToFloat(from[i], from_dtype));
       return;
+    case DType::kF8E4M3:  // Backend::WhyNoFp8 keeps it away
+      return;
   }
 }
 
@@ -194,6 +196,8 @@ void UnpackRow(const PackedWeight& weight, uint32_t row, float* out) {
       for (uint32_t k = 0; k < weight.in_features; ++k) out[k] = from[size_t{k} * kPanelCols];
       return;
     }
+    case DType::kF8E4M3:
+      return;
   }
 }
 

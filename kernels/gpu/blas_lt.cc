@@ -5,11 +5,13 @@
 #include <chrono>
 #include <limits>
 #include <map>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "gpu/blas_lt_cache.h"
 #include "gpu/blas_lt_library.h"
+#include "gpu/linear_kernels.h"
 #include "gpu/timing.h"
 
 namespace kvs::gpu {
@@ -22,9 +24,25 @@ struct Layouts {
 };
 
 struct Plan {
+  bool is_fp8;
   Layouts layouts;
   cublasLtMatmulAlgo_t algo;
 };
+
+// What a product reads and writes. The scales are of FP8 alone.
+struct Operands {
+  const void* weight;
+  const void* x;
+  void* out;
+  const void* row_scales = nullptr;
+  const void* x_scales = nullptr;
+};
+
+// Of cuBLAS 12.9, by number so that older headers do. A vector of float32 scales the rows of a
+// side.
+constexpr auto kWeightScaleMode = static_cast<cublasLtMatmulDescAttributes_t>(31);
+constexpr auto kXScaleMode = static_cast<cublasLtMatmulDescAttributes_t>(32);
+constexpr int32_t kScalesOfRows = 3;
 
 void CheckStatus(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -44,7 +62,8 @@ struct BlasLt::State {
   Options options;
   BlasLtLibrary api;
   cublasLtHandle_t handle = nullptr;
-  cublasLtMatmulDescOpaque_t product;
+  cublasLtMatmulDescOpaque_t product, fp8_product;
+  bool multiplies_fp8 = false;
   cublasLtMatmulPreferenceOpaque_t preference;
   std::string description;
   std::string cache_file;
@@ -57,14 +76,21 @@ struct BlasLt::State {
 
   Result<void> Init();
   Layouts MakeLayouts(const BlasLtShape& shape) const;
-  std::vector<cublasLtMatmulAlgo_t> Candidates(const Layouts& layouts, int count);
+  std::vector<cublasLtMatmulAlgo_t> Candidates(const BlasLtShape& shape, const Layouts& layouts,
+                                               int count);
   const Plan& PlanOf(const BlasLtShape& shape);
-  cublasStatus_t Multiply(const Plan& plan, const void* weight, const void* x, void* out,
-                          Stream stream) const;
-  double TimeMs(const Plan& plan, std::span<const GpuWeight* const> weights, const void* x,
-                void* out, Stream stream) const;
-  void TuneShape(const BlasLtShape& shape, std::span<const GpuWeight* const> weights, const void* x,
-                 void* out, Stream stream);
+  void InitFp8();
+  const cublasLtMatmulDescOpaque_t& ProductOf(const BlasLtShape& shape) const {
+    return shape.is_fp8 ? fp8_product : product;
+  }
+  cublasStatus_t Multiply(const Plan& plan, const Operands& operands, Stream stream) const;
+  double TimeMs(const Plan& plan, std::span<const GpuWeight* const> weights, Operands operands,
+                Stream stream) const;
+  // By using it.
+  void LoadKernel(const BlasLtShape& shape, const GpuWeight& weight, Operands operands,
+                  Stream stream);
+  void TuneShape(const BlasLtShape& shape, std::span<const GpuWeight* const> weights,
+                 const Operands& operands, Stream stream);
 };
 
 Result<void> BlasLt::State::Init() {
@@ -88,6 +114,7 @@ Result<void> BlasLt::State::Init() {
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, kAlignment);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, kAlignment);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, kAlignment);
+  InitFp8();
   description = "cuBLASLt " + VersionText(api.GetVersion());
   if (!options.cache_prefix.empty()) {
     cache_file = options.cache_prefix + "-" + std::to_string(api.GetVersion()) + ".txt";
@@ -96,8 +123,28 @@ Result<void> BlasLt::State::Init() {
   return {};
 }
 
+void BlasLt::State::InitFp8() {
+  fp8_product = product;
+  for (const auto mode : {kWeightScaleMode, kXScaleMode}) {
+    if (api.MatmulDescSetAttribute(&fp8_product, mode, &kScalesOfRows, sizeof kScalesOfRows) !=
+        CUBLAS_STATUS_SUCCESS) {
+      return;
+    }
+  }
+  // Without scales the library proposes nothing.
+  const void* some_scales = options.workspace;
+  for (const auto pointer :
+       {CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER}) {
+    CheckStatus(api.MatmulDescSetAttribute(&fp8_product, pointer, &some_scales, sizeof some_scales),
+                "scales");
+  }
+  const BlasLtShape shape = {64, 1024, 1024, false, true};
+  multiplies_fp8 = !Candidates(shape, MakeLayouts(shape), 1).empty();
+}
+
 Layouts BlasLt::State::MakeLayouts(const BlasLtShape& shape) const {
   const cudaDataType_t act = options.act == DType::kF16 ? CUDA_R_16F : CUDA_R_16BF;
+  const cudaDataType_t in = shape.is_fp8 ? CUDA_R_8F_E4M3 : act;
   Layouts layouts;
   const auto init = [&](cublasLtMatrixLayoutOpaque_t& layout, cudaDataType_t type, uint64_t rows,
                         uint64_t columns) {
@@ -105,19 +152,21 @@ Layouts BlasLt::State::MakeLayouts(const BlasLtShape& shape) const {
                                      static_cast<int64_t>(rows)),
                 "layout");
   };
-  init(layouts.weight, act, shape.in_features, shape.out_features);
-  init(layouts.x, act, shape.in_features, shape.num_rows);
+  init(layouts.weight, in, shape.in_features, shape.out_features);
+  init(layouts.x, in, shape.in_features, shape.num_rows);
   init(layouts.out, shape.out_is_f32 ? CUDA_R_32F : act, shape.out_features, shape.num_rows);
   return layouts;
 }
 
 // The library's proposals, the most promising first.
-std::vector<cublasLtMatmulAlgo_t> BlasLt::State::Candidates(const Layouts& layouts, int count) {
+std::vector<cublasLtMatmulAlgo_t> BlasLt::State::Candidates(const BlasLtShape& shape,
+                                                            const Layouts& layouts, int count) {
   std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(count));
   auto sides = layouts;
+  auto desc = ProductOf(shape);
   int found = 0;
   const auto status =
-      api.MatmulAlgoGetHeuristic(handle, &product, &sides.weight, &sides.x, &sides.out, &sides.out,
+      api.MatmulAlgoGetHeuristic(handle, &desc, &sides.weight, &sides.x, &sides.out, &sides.out,
                                  &preference, count, results.data(), &found);
   std::vector<cublasLtMatmulAlgo_t> algos;
   for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < found; ++i) {
@@ -130,17 +179,17 @@ std::vector<cublasLtMatmulAlgo_t> BlasLt::State::Candidates(const Layouts& layou
 const Plan& BlasLt::State::PlanOf(const BlasLtShape& shape) {
   const auto found = plans.find(shape);
   if (found != plans.end()) return found->second;
-  Plan plan = {.layouts = MakeLayouts(shape), .algo = {}};
+  Plan plan = {.is_fp8 = shape.is_fp8, .layouts = MakeLayouts(shape), .algo = {}};
+  auto desc = ProductOf(shape);
   const auto algo = tuned.find(shape.Bucket());
   cublasLtMatmulHeuristicResult_t result;
   if (algo != tuned.end() &&
-      api.MatmulAlgoCheck(handle, &product, &plan.layouts.weight, &plan.layouts.x,
-                          &plan.layouts.out, &plan.layouts.out, &algo->second,
-                          &result) == CUBLAS_STATUS_SUCCESS &&
+      api.MatmulAlgoCheck(handle, &desc, &plan.layouts.weight, &plan.layouts.x, &plan.layouts.out,
+                          &plan.layouts.out, &algo->second, &result) == CUBLAS_STATUS_SUCCESS &&
       result.workspaceSize <= options.workspace_bytes) {
     plan.algo = algo->second;
   } else {
-    const auto candidates = Candidates(plan.layouts, 1);
+    const auto candidates = Candidates(shape, plan.layouts, 1);
     CheckStatus(candidates.empty() ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS,
                 "no algorithm for a linear layer");
     plan.algo = candidates[0];
@@ -148,14 +197,21 @@ const Plan& BlasLt::State::PlanOf(const BlasLtShape& shape) {
   return plans.emplace(shape, plan).first->second;
 }
 
-cublasStatus_t BlasLt::State::Multiply(const Plan& plan, const void* weight, const void* x,
-                                       void* out, Stream stream) const {
+cublasStatus_t BlasLt::State::Multiply(const Plan& plan, const Operands& operands,
+                                       Stream stream) const {
   constexpr float kOne = 1, kZero = 0;
   auto layouts = plan.layouts;
-  auto desc = product;
-  return api.Matmul(handle, &desc, &kOne, weight, &layouts.weight, x, &layouts.x, &kZero, out,
-                    &layouts.out, out, &layouts.out, &plan.algo, options.workspace,
-                    options.workspace_bytes, stream);
+  auto desc = plan.is_fp8 ? fp8_product : product;
+  if (plan.is_fp8) {
+    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const void* scales) {
+      CheckStatus(api.MatmulDescSetAttribute(&desc, attribute, &scales, sizeof scales), "scales");
+    };
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, operands.row_scales);
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, operands.x_scales);
+  }
+  return api.Matmul(handle, &desc, &kOne, operands.weight, &layouts.weight, operands.x, &layouts.x,
+                    &kZero, operands.out, &layouts.out, operands.out, &layouts.out, &plan.algo,
+                    options.workspace, options.workspace_bytes, stream);
 }
 
 BlasLt::BlasLt(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -173,15 +229,24 @@ Result<std::unique_ptr<BlasLt>> BlasLt::Open(const Options& options) {
 
 const std::string& BlasLt::Describe() const { return state_->description; }
 
-void BlasLt::Run(const LinearParams& params, const Launch& launch) {
+bool BlasLt::MultipliesFp8() { return state_->multiplies_fp8; }
+
+void BlasLt::Run(const LinearParams& params, const Launch& launch, const QuantizedRows* quantized) {
   const auto& weight = static_cast<const GpuWeight&>(*params.weight);
-  KVS_CHECK(weight.dtype == state_->options.act);
+  const bool is_fp8 = weight.dtype == DType::kF8E4M3;
+  KVS_CHECK(is_fp8 ? quantized != nullptr : weight.dtype == state_->options.act);
   const Plan& plan = state_->PlanOf({.num_rows = params.num_rows,
                                      .out_features = weight.out_features,
                                      .in_features = weight.in_features,
-                                     .out_is_f32 = params.out_is_f32});
-  CheckStatus(state_->Multiply(plan, weight.data.data(), params.x, params.out, launch.stream),
-              "a linear layer");
+                                     .out_is_f32 = params.out_is_f32,
+                                     .is_fp8 = is_fp8});
+  Operands operands = {weight.data.data(), params.x, params.out};
+  if (is_fp8) {
+    operands.x = quantized->codes;
+    operands.row_scales = weight.row_scales.data();
+    operands.x_scales = quantized->scales;
+  }
+  CheckStatus(state_->Multiply(plan, operands, launch.stream), "a linear layer");
 }
 
 namespace {
@@ -193,23 +258,32 @@ constexpr uint32_t kManyRows = 512;  // from here on the weights' place in a cac
 
 // Of one pass over `weights`; infinite when the library refuses.
 double BlasLt::State::TimeMs(const Plan& plan, std::span<const GpuWeight* const> weights,
-                             const void* x, void* out, Stream stream) const {
+                             Operands operands, Stream stream) const {
   return BestMs(stream, [&] {
     return std::all_of(weights.begin(), weights.end(), [&](const GpuWeight* weight) {
-      return Multiply(plan, weight->data.data(), x, out, stream) == CUBLAS_STATUS_SUCCESS;
+      operands.weight = weight->data.data();
+      operands.row_scales = weight->row_scales.data();
+      return Multiply(plan, operands, stream) == CUBLAS_STATUS_SUCCESS;
     });
   });
 }
 
+void BlasLt::State::LoadKernel(const BlasLtShape& shape, const GpuWeight& weight, Operands operands,
+                               Stream stream) {
+  operands.weight = weight.data.data();
+  operands.row_scales = weight.row_scales.data();
+  CheckStatus(Multiply(PlanOf(shape), operands, stream), "a tuned product");
+}
+
 void BlasLt::State::TuneShape(const BlasLtShape& shape, std::span<const GpuWeight* const> weights,
-                              const void* x, void* out, Stream stream) {
+                              const Operands& operands, Stream stream) {
   const bool many_rows = shape.num_rows >= kManyRows;
   const auto in_turn = weights.first(many_rows ? 1 : std::min(weights.size(), kMaxWeightsInTurn));
-  Plan plan = {.layouts = MakeLayouts(shape), .algo = {}};
+  Plan plan = {.is_fp8 = shape.is_fp8, .layouts = MakeLayouts(shape), .algo = {}};
   double best_ms = std::numeric_limits<double>::infinity();
-  for (const auto& algo : Candidates(plan.layouts, many_rows ? 4 : 8)) {
+  for (const auto& algo : Candidates(shape, plan.layouts, many_rows ? 4 : 8)) {
     plan.algo = algo;
-    const double ms = TimeMs(plan, in_turn, x, out, stream);
+    const double ms = TimeMs(plan, in_turn, operands, stream);
     if (ms >= best_ms) continue;
     best_ms = ms;
     tuned[shape] = algo;
@@ -218,26 +292,34 @@ void BlasLt::State::TuneShape(const BlasLtShape& shape, std::span<const GpuWeigh
 
 void BlasLt::Tune(std::span<const GpuWeight* const> weights, const TuneOptions& options,
                   Stream stream) {
-  std::map<std::pair<uint32_t, uint32_t>, std::vector<const GpuWeight*>> by_shape;
+  using Kind = std::tuple<uint32_t, uint32_t, bool>;  // out_features, in_features, FP8
+  std::map<Kind, std::vector<const GpuWeight*>> by_shape;
   size_t x_columns = 0, out_columns = 0;
   for (const GpuWeight* weight : weights) {
-    by_shape[{weight->out_features, weight->in_features}].push_back(weight);
+    const bool is_fp8 = weight->dtype == DType::kF8E4M3;
+    by_shape[{weight->out_features, weight->in_features, is_fp8}].push_back(weight);
     x_columns = std::max<size_t>(x_columns, weight->in_features);
     out_columns = std::max<size_t>(out_columns, weight->out_features);
   }
   const size_t max_rows = std::bit_ceil(options.max_rows);
-  const Scratch x(max_rows * x_columns * 2);
+  const Scratch x(max_rows * x_columns * 2), x_scales(max_rows * sizeof(float));
   const Scratch out(max_rows * out_columns * (options.out_is_f32 ? 4 : 2));
-  if (x.data() == nullptr || out.data() == nullptr) return;
+  if (x.data() == nullptr || x_scales.data() == nullptr || out.data() == nullptr) return;
+  const Operands operands = {nullptr, x.data(), out.data(), nullptr, x_scales.data()};
   bool changed = false;
   const auto start = std::chrono::steady_clock::now();
   for (uint32_t rows = std::bit_ceil(options.min_rows); rows <= max_rows; rows *= 2) {
-    for (const auto& [features, same_shape] : by_shape) {
-      const BlasLtShape shape = {rows, features.first, features.second, options.out_is_f32};
+    for (const auto& [kind, same_shape] : by_shape) {
+      const auto [out_features, in_features, is_fp8] = kind;
+      const BlasLtShape shape = {rows, out_features, in_features, options.out_is_f32, is_fp8};
       const std::chrono::duration<double, std::milli> spent =
           std::chrono::steady_clock::now() - start;
-      if (state_->tuned.contains(shape) || spent.count() > options.budget_ms) continue;
-      state_->TuneShape(shape, same_shape, x.data(), out.data(), stream);
+      if (state_->tuned.contains(shape)) {
+        state_->LoadKernel(shape, *same_shape[0], operands, stream);
+        continue;
+      }
+      if (spent.count() > options.budget_ms) continue;
+      state_->TuneShape(shape, same_shape, operands, stream);
       changed = true;
     }
   }

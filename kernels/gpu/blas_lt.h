@@ -15,11 +15,14 @@
 
 namespace kvs::gpu {
 
-// Runs products of one activation dtype on one device, from one thread.
+struct QuantizedRows;
+
+// Runs products of one activation dtype on one device, from one thread. Weights are of that dtype
+// or of kF8E4M3: those are multiplied by codes, and the sums by the scales of both rows.
 class BlasLt {
  public:
   struct Options {
-    DType act = DType::kBf16;   // of x and of the weights
+    DType act = DType::kBf16;   // of x, and of weights that are not FP8
     void* workspace = nullptr;  // device memory, 256-byte aligned; used by every product
     size_t workspace_bytes = 0;
     // Where Tune keeps what it found: this and the library's version are the file's name. Empty:
@@ -35,10 +38,10 @@ class BlasLt {
 
   // Chooses an algorithm for each shape of `weights` (shapes repeat; some of a shape are used in
   // turn, so that none is timed out of the cache) and for row counts between `min_rows` and
-  // `max_rows`, by timing the library's candidates. Results come from the cache file where they are
-  // in it, and are added to it. Stops early after `budget_ms`; what is not tuned runs as the
-  // library proposes. Takes and frees device memory for x and out, and skips what does not fit.
-  // Waits for the stream.
+  // `max_rows`, by timing the library's candidates, so that the chosen kernels are loaded too.
+  // Results come from the cache file where they are in it, and are added to it. Stops early after
+  // `budget_ms`; what is not tuned runs as the library proposes. Takes and frees device memory for
+  // x and out, and skips what does not fit. Waits for the stream.
   struct TuneOptions {
     uint32_t min_rows;
     uint32_t max_rows;
@@ -47,7 +50,12 @@ class BlasLt {
   };
   void Tune(std::span<const GpuWeight* const> weights, const TuneOptions& options, Stream stream);
 
-  void Run(const LinearParams& params, const Launch& launch);
+  // Whether this library, on this device, has products of FP8 with a scale for each row.
+  bool MultipliesFp8();
+
+  // `quantized` is x where the weight is of kF8E4M3.
+  void Run(const LinearParams& params, const Launch& launch,
+           const QuantizedRows* quantized = nullptr);
 
  private:
   struct State;

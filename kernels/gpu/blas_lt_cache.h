@@ -17,11 +17,12 @@ struct BlasLtShape {
   uint32_t out_features;
   uint32_t in_features;
   bool out_is_f32;
+  bool is_fp8 = false;  // of codes, else of 16 bits
   auto operator<=>(const BlasLtShape&) const = default;
 
   // The shape that was tuned for this one: its rows rounded up to a power of two.
   BlasLtShape Bucket() const {
-    return {std::bit_ceil(num_rows), out_features, in_features, out_is_f32};
+    return {std::bit_ceil(num_rows), out_features, in_features, out_is_f32, is_fp8};
   }
 };
 

@@ -120,6 +120,9 @@ class GpuBackend final : public Backend {
   }
   Result<std::unique_ptr<LinearWeight>> PackLinear(std::span<const HostMatrix> parts,
                                                    DType dtype) override;
+  std::string WhyNoFp8(uint32_t rows, uint32_t cols) const override {
+    return linear_.WhyNoFp8(rows, cols);
+  }
   Result<void> Reserve(const BackendLimits& limits) override;
 
   void BeginStep() override {
@@ -172,6 +175,9 @@ class GpuBackend final : public Backend {
   }
 
  private:
+  // The scales of an FP8 weight.
+  Result<void> UploadScales(std::span<const HostMatrix> parts, GpuWeight& weight);
+
   struct Staging {
     void* pinned = nullptr;
     Event fetched{};  // the device has read `pinned`
@@ -218,7 +224,7 @@ void GpuBackend::CopyToDevice(void* device, const void* host, size_t bytes) {
 
 Result<std::unique_ptr<LinearWeight>> GpuBackend::PackLinear(std::span<const HostMatrix> parts,
                                                              DType dtype) {
-  if (dtype != options_.dtype) {
+  if (dtype != options_.dtype && dtype != DType::kF8E4M3) {
     return kvs::Error(Code::kInvalidArgument,
                       "--dtype: weights as " + std::string(ToString(dtype)) +
                           " are not served on this device; expected bfloat16 or float16",
@@ -232,19 +238,37 @@ Result<std::unique_ptr<LinearWeight>> GpuBackend::PackLinear(std::span<const Hos
       AllocateDevice(size_t{weight->out_features} * weight->in_features * SizeOf(dtype), "weights");
   if (!data) return tl::unexpected(data.error());
   weight->data = std::move(*data);
-  auto* to = weight->data.as<uint16_t>();
+  auto* to = weight->data.as<std::byte>();
   for (const HostMatrix& part : parts) {
     const size_t count = size_t{part.rows} * part.cols;
     KVS_RETURN_IF_ERROR(uploader_.Upload(to, dtype, part.data, part.dtype, count));
-    to += count;
+    to += count * SizeOf(dtype);
   }
+  if (dtype == DType::kF8E4M3) KVS_RETURN_IF_ERROR(UploadScales(parts, *weight));
   const auto same_shape = [&](const GpuWeight* other) {
-    return other->out_features == weight->out_features && other->in_features == weight->in_features;
+    return other->dtype == weight->dtype && other->out_features == weight->out_features &&
+           other->in_features == weight->in_features;
   };
   if (std::count_if(shapes_.begin(), shapes_.end(), same_shape) < kWeightsOfShape) {
     shapes_.push_back(weight.get());
   }
   return std::unique_ptr<LinearWeight>(std::move(weight));
+}
+
+Result<void> GpuBackend::UploadScales(std::span<const HostMatrix> parts, GpuWeight& weight) {
+  std::vector<float> scales;
+  const auto is_fixed = [](const HostMatrix& part) { return part.input_scale != 0.0f; };
+  const bool fixed = std::all_of(parts.begin(), parts.end(), is_fixed);
+  for (const HostMatrix& part : parts) {
+    KVS_CHECK(part.dtype == DType::kF8E4M3);
+    scales.insert(scales.end(), part.row_scales, part.row_scales + part.rows);
+    if (fixed) weight.input_scale = std::max(weight.input_scale, part.input_scale);
+  }
+  auto buffer = AllocateDevice(scales.size() * sizeof(float), "weights");
+  if (!buffer) return tl::unexpected(buffer.error());
+  CopyToDevice(buffer->data(), scales.data(), buffer->bytes());
+  weight.row_scales = *std::move(buffer);
+  return {};
 }
 
 Result<void> GpuBackend::Reserve(const BackendLimits& limits) {
@@ -257,6 +281,8 @@ Result<void> GpuBackend::Reserve(const BackendLimits& limits) {
   for (const GpuWeight* weight : shapes_) {
     (weight->out_features == limits.vocab_size ? output : inner).push_back(weight);
   }
+  const auto max_rows = std::max(limits.max_num_batched_tokens, limits.max_num_logits_rows);
+  KVS_RETURN_IF_ERROR(linear_.ReserveCodes(shapes_, max_rows));
   linear_.Tune(inner, limits.max_num_batched_tokens, false, stream_);
   linear_.Tune(output, limits.max_num_logits_rows, true, stream_);
   KVS_GPU(StreamSynchronize(stream_));

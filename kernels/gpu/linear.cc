@@ -24,6 +24,7 @@ static_assert(kMaxStreamedRows <= kMaxStreamRows && kMaxStreamedRows <= kMaxGemv
 
 // Above this many rows a library's kernels and ops of their own are faster than fused ones.
 constexpr uint32_t kMaxFusedRows = 2;
+static_assert(kMaxFusedRows <= kMaxQuantizingRows);
 
 // A name that is a file's: letters, digits and dots.
 std::string FileName(std::string text) {
@@ -76,6 +77,30 @@ Result<void> LinearOp::Reserve(const LinearOptions& options, const DeviceFacts& 
   return {};
 }
 
+std::string LinearOp::WhyNoFp8(uint32_t rows, uint32_t cols) const {
+  if (options_.batch_invariant) return "--batch-invariant multiplies 16 bits alone";
+  if (facts_.major != 9) return "FP8 is multiplied on devices of compute capability 9.0";
+  if (blas_lt_ == nullptr) return why_no_blas_lt_;
+  if (!blas_lt_->MultipliesFp8()) return blas_lt_->Describe() + " scales no rows of FP8";
+  if (rows % 16 != 0 || cols % 64 != 0) return "their sides are no multiples of 16 and 64";
+  return "";
+}
+
+Result<void> LinearOp::ReserveCodes(std::span<const GpuWeight* const> weights, uint32_t max_rows) {
+  size_t columns = 0;
+  for (const GpuWeight* weight : weights) {
+    if (weight->dtype == DType::kF8E4M3) columns = std::max<size_t>(columns, weight->in_features);
+  }
+  if (columns == 0) return {};
+  for (const auto& [buffer, bytes] :
+       {std::pair{&codes_, max_rows * columns}, {&code_scales_, max_rows * sizeof(float)}}) {
+    auto memory = AllocateDevice(bytes, "FP8 activations");
+    if (!memory) return tl::unexpected(memory.error());
+    *buffer = *std::move(memory);
+  }
+  return {};
+}
+
 LinearOp::FewRows LinearOp::Bucket(const LinearParams& params) {
   return {std::bit_ceil(params.num_rows), params.weight->out_features, params.weight->in_features,
           params.out_is_f32};
@@ -111,6 +136,7 @@ void LinearOp::Tune(std::span<const GpuWeight* const> weights, uint32_t max_rows
   std::map<std::pair<uint32_t, uint32_t>, std::vector<const GpuWeight*>> by_shape;
   size_t x_columns = 0, out_columns = 0;
   for (const GpuWeight* weight : weights) {
+    if (weight->dtype == DType::kF8E4M3) continue;  // streams halve the bytes: always faster
     by_shape[{weight->out_features, weight->in_features}].push_back(weight);
     x_columns = std::max<size_t>(x_columns, weight->in_features);
     out_columns = std::max<size_t>(out_columns, weight->out_features);
@@ -142,8 +168,19 @@ bool LinearOp::RunStreaming(const LinearParams& params, const Launch& launch) {
   return true;
 }
 
+void LinearOp::RunFp8(const LinearParams& params, const Launch& launch) {
+  const bool streams = params.num_rows <= kMaxStreamedRows && StreamGemvServes(params, facts_);
+  if (streams && params.num_rows <= kMaxQuantizingRows) return StreamGemv(params, launch);
+  const QuantizedRows quantized = {codes_.as<uint8_t>(), code_scales_.as<float>()};
+  KVS_CHECK_OP(size_t{params.num_rows} * params.weight->in_features, <=, codes_.bytes());
+  QuantizeRows(params, quantized, launch);
+  if (streams) return StreamGemv(params, launch, &quantized);
+  blas_lt_->Run(params, launch, &quantized);
+}
+
 void LinearOp::Run(const LinearParams& params, const Launch& launch) {
   if (params.num_rows == 0) return;
+  if (params.weight->dtype == DType::kF8E4M3) return RunFp8(params, launch);
   if (params.norm_weight != nullptr || params.finish != LinearFinish::kStore) {
     return StreamGemv(params, launch);
   }

@@ -17,7 +17,7 @@
 namespace kvs::gpu {
 
 struct LinearOptions {
-  DType act = DType::kBf16;  // kBf16 or kF16; also of every weight
+  DType act = DType::kBf16;  // kBf16 or kF16; also of every weight that is not kF8E4M3
   // Only kernels by which a row's result depends on that row and the weight alone (bit for bit).
   bool batch_invariant = false;
   // A directory, made when it is missing, where tuned algorithms are kept; empty = nowhere.
@@ -25,8 +25,9 @@ struct LinearOptions {
 };
 
 // A few rows stream the weights through an own kernel, where it is faster than cuBLASLt; more go to
-// cuBLASLt, or to GemmTiled when the library is missing or `batch_invariant` is set. Not
-// thread-safe; one stream at a time.
+// cuBLASLt, or to GemmTiled when the library is missing or `batch_invariant` is set. Weights of
+// kF8E4M3 go the same two ways, with rows that are quantized first. Not thread-safe; one stream at
+// a time.
 class LinearOp {
  public:
   LinearOp() = default;
@@ -37,6 +38,12 @@ class LinearOp {
   // Takes all device memory that Run needs, on the current device. Once, before the rest. kOsError
   // when the memory cannot be had.
   Result<void> Reserve(const LinearOptions& options, const DeviceFacts& facts);
+
+  // Why weights of this shape cannot be kF8E4M3; empty where they can. After Reserve.
+  std::string WhyNoFp8(uint32_t rows, uint32_t cols) const;
+  // Takes memory for the codes of up to `max_rows` rows of x. Before Tune and Run where some of
+  // `weights` are kF8E4M3; does nothing where none is.
+  Result<void> ReserveCodes(std::span<const GpuWeight* const> weights, uint32_t max_rows);
 
   // Chooses cuBLASLt's algorithms for the shapes of `weights`, for up to `max_rows` rows of x, and
   // for a few rows between the library and the own kernels; with results of the activations' dtype,
@@ -60,6 +67,7 @@ class LinearOp {
   using FewRows = std::tuple<uint32_t, uint32_t, uint32_t, bool>;
   static FewRows Bucket(const LinearParams& params);
 
+  void RunFp8(const LinearParams& params, const Launch& launch);
   // Runs an own kernel for few rows; false when none serves them.
   bool RunStreaming(const LinearParams& params, const Launch& launch);
   // Whether the library multiplies by the weights, all of one shape, faster than RunStreaming.
@@ -71,6 +79,7 @@ class LinearOp {
   GemvWorkspace gemv_{};
   uint32_t max_gemv_rows_ = 0;
   DeviceBuffer memory_;
+  DeviceBuffer codes_, code_scales_;  // of x
   std::unique_ptr<BlasLt> blas_lt_;
   std::set<FewRows> library_is_faster_;
   std::string why_no_blas_lt_;

@@ -56,16 +56,28 @@ bool GemvServes(const LinearParams& params, const GemvWorkspace& workspace,
 void Gemv(const LinearParams& params, const GemvWorkspace& workspace, const Launch& launch);
 void GemmTiled(const LinearParams& params, const Launch& launch);
 
+// x for a weight of kF8E4M3: codes and, for each row, what they are multiplied by.
+struct QuantizedRows {
+  uint8_t* codes;  // [num_rows, in_features], 16-byte aligned
+  float* scales;   // [num_rows]
+};
+// quantize_rows.cu: params.x as its weight, of kF8E4M3, wants it.
+void QuantizeRows(const LinearParams& params, const QuantizedRows& to, const Launch& launch);
+
 // hopper/stream_gemv.cu: compute capability 9.0 alone, and the only one that does more than
 // multiply (LinearParams::norm_weight, finish). Sums in an order of its own, which is the same for
-// every number of rows.
+// every number of rows. The only one, too, that takes weights of kF8E4M3: it sums products of codes
+// in float32, and multiplies the sum by the scales of both rows. It quantizes up to
+// kMaxQuantizingRows rows of x itself; more are given as `quantized`.
 inline constexpr uint32_t kMaxStreamRows = 8;
+inline constexpr uint32_t kMaxQuantizingRows = 2;
 
 void PrepareStreamGemv(const DeviceFacts& facts);
-// Whether there are at most kMaxStreamRows rows, they fit into shared memory, and in_features is a
-// multiple of kStepK.
+// Whether there are at most kMaxStreamRows rows, they fit into shared memory, and a row of the
+// weight is a multiple of 64 bytes.
 bool StreamGemvServes(const LinearParams& params, const DeviceFacts& facts);
 // REQUIRES: StreamGemvServes, and a weight, x and out as above.
-void StreamGemv(const LinearParams& params, const Launch& launch);
+void StreamGemv(const LinearParams& params, const Launch& launch,
+                const QuantizedRows* quantized = nullptr);
 
 }  // namespace kvs::gpu

@@ -20,16 +20,20 @@ float DecodeAt(const void* values, DType dtype, size_t i) {
       return Bf16ToFloat(static_cast<const uint16_t*>(values)[i]);
     case DType::kF16:
       return F16ToFloat(static_cast<const uint16_t*>(values)[i]);
+    case DType::kF8E4M3:
+      break;  // goes as it is, with its scales
   }
   return 0.0f;
 }
 
-void CopyValues(uint16_t* to, DType to_dtype, const void* from, DType from_dtype, size_t first,
-                size_t count) {
+void CopyValues(std::byte* to_bytes, DType to_dtype, const void* from, DType from_dtype,
+                size_t first, size_t count) {
   if (from_dtype == to_dtype) {
-    std::memcpy(to, static_cast<const uint16_t*>(from) + first, count * sizeof(uint16_t));
+    const size_t size = SizeOf(to_dtype);
+    std::memcpy(to_bytes, static_cast<const std::byte*>(from) + first * size, count * size);
     return;
   }
+  auto* to = reinterpret_cast<uint16_t*>(to_bytes);
   for (size_t i = 0; i < count; ++i) {
     const float value = DecodeAt(from, from_dtype, first + i);
     to[i] = to_dtype == DType::kBf16 ? FloatToBf16(value) : FloatToF16(value);
@@ -47,7 +51,7 @@ Result<void> Uploader::Reserve() {
     for (int half = 0; half < 2; ++half) {
       KVS_GPU(EventCreateWithFlags(&lane.fetched[half], KVS_GPU_NAME(EventDisableTiming)));
     }
-    for (uint16_t*& pinned : lane.pinned) {
+    for (std::byte*& pinned : lane.pinned) {
       const Error error =
           KVS_GPU_NAME(HostAlloc)(reinterpret_cast<void**>(&pinned), kPieceBytes, 0);
       if (error == kSuccess) continue;
@@ -62,19 +66,20 @@ Result<void> Uploader::Reserve() {
 
 Result<void> Uploader::Upload(void* device, DType to, const void* host, DType from, size_t count) {
   KVS_RETURN_IF_ERROR(Reserve());
-  constexpr size_t kPiece = kPieceBytes / sizeof(uint16_t);
-  const size_t num_pieces = (count + kPiece - 1) / kPiece;
+  const size_t size = SizeOf(to);
+  const size_t piece_count = kPieceBytes / size;
+  const size_t num_pieces = (count + piece_count - 1) / piece_count;
   std::atomic<size_t> next{0};
   const auto work = [&](Lane& lane) {
     KVS_GPU(SetDevice(device_index_));
     int half = 0;
     for (size_t piece = next++; piece < num_pieces; piece = next++, half ^= 1) {
-      const size_t first = piece * kPiece;
-      const size_t n = std::min(kPiece, count - first);
+      const size_t first = piece * piece_count;
+      const size_t n = std::min(piece_count, count - first);
       KVS_GPU(EventSynchronize(lane.fetched[half]));
       CopyValues(lane.pinned[half], to, host, from, first, n);
-      KVS_GPU(MemcpyAsync(static_cast<uint16_t*>(device) + first, lane.pinned[half],
-                          n * sizeof(uint16_t), KVS_GPU_NAME(MemcpyHostToDevice), lane.stream));
+      KVS_GPU(MemcpyAsync(static_cast<std::byte*>(device) + first * size, lane.pinned[half],
+                          n * size, KVS_GPU_NAME(MemcpyHostToDevice), lane.stream));
       KVS_GPU(EventRecord(lane.fetched[half], lane.stream));
     }
     KVS_GPU(StreamSynchronize(lane.stream));

@@ -20,8 +20,9 @@ class Uploader {
   Uploader& operator=(const Uploader&) = delete;
   ~Uploader() { Release(); }
 
-  // Writes `count` values, stored as `from`, to `device` as `to`: kBf16 or kF16. Complete when it
-  // returns. kOsError when the pinned buffers cannot be had.
+  // Writes `count` values, stored as `from`, to `device` as `to`: kBf16 or kF16, or as they are
+  // where the two are the same. Complete when it returns. kOsError when the pinned buffers cannot
+  // be had.
   Result<void> Upload(void* device, DType to, const void* host, DType from, size_t count);
   // Gives the pinned buffers back.
   void Release();
@@ -30,7 +31,7 @@ class Uploader {
   // One thread's stream and buffers.
   struct Lane {
     Stream stream{};
-    uint16_t* pinned[2] = {};
+    std::byte* pinned[2] = {};
     Event fetched[2] = {};  // the device has read pinned[i]
   };
   Result<void> Reserve();

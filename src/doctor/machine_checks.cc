@@ -85,7 +85,7 @@ Check CheckMemory(const ProbeReport& probe, const ModelConfig& config, uint64_t 
                                .max_model_len = config.max_position_embeddings,
                                .max_num_logits_rows = 256,
                                .block_size = 16};
-    needed = Model::DeviceBytes(config, limits, config.checkpoint_dtype);
+    needed = Model::DeviceBytes(config, limits, config.checkpoint_dtype, false);
     free = probe.memory->free;
   }
   const std::string both =

@@ -46,6 +46,7 @@ Engine::Engine(const EngineOptions& options, StepRunner& runner, MetricsRegistry
       num_seats_(options.scheduler.limits.max_num_seqs),
       metrics_(metrics, options),
       runner_(runner),
+      num_saturated_before_(runner.num_saturated()),
       scheduler_(options.scheduler),
       steps_{LaunchedStep(options.scheduler.limits), LaunchedStep(options.scheduler.limits)},
       awaits_switch_(options.num_requests_before_switch > 0) {
@@ -282,7 +283,7 @@ void Engine::End(Sequence& sequence, TokenEvent last_event, SteadyTime now) {
 
 void Engine::UpdateMetrics() {
   const SchedulerStats& stats = scheduler_.stats();
-  metrics_.Update(stats, runner_.num_saturated(), scheduler_.idle());
+  metrics_.Update(stats, runner_.num_saturated() - num_saturated_before_, scheduler_.idle());
   metrics_.Update(runner_.device_time());
   // Who waits after a step found no room: then the running ones are all the seats there are.
   const uint32_t max_num_seqs = options_.scheduler.limits.max_num_seqs;

@@ -124,6 +124,7 @@ class Engine : public EngineHandle {
   // Engine thread only, but for Scheduler::CanEverFit and the metrics of rejected requests.
   EngineMetrics metrics_;
   StepRunner& runner_;
+  const uint64_t num_saturated_before_;  // by steps before this engine's
   Scheduler scheduler_;
   std::array<LaunchedStep, 2> steps_;  // in turn
   uint32_t next_step_ = 0;

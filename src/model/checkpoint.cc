@@ -8,7 +8,6 @@
 #include <system_error>
 #include <utility>
 
-#include "base/log.h"
 #include "kvserve/float_bits.h"
 #include "model/fp8_weights.h"
 
@@ -22,6 +21,14 @@ constexpr JsonLimits kIndexLimits = {.max_bytes = uint64_t{64} << 20, .max_depth
 bool IsPlainFileName(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
          name.find('\0') == std::string::npos;
+}
+
+// Beside "NAME.weight".
+std::string Fp8ScaleName(const std::string& weight) {
+  return weight.substr(0, weight.rfind(".weight")) + ".weight_scale";
+}
+std::string Fp8InputScaleName(const std::string& weight) {
+  return weight.substr(0, weight.rfind(".weight")) + ".input_scale";
 }
 
 // How a number of a scale's or zero point's type is read.
@@ -126,12 +133,7 @@ Result<void> Checkpoint::OpenShards(const std::filesystem::path& index_path) {
 }
 
 Result<HostMatrix> Checkpoint::Matrix(const std::string& name, uint32_t rows, uint32_t cols) {
-  const auto found = tensors_.find(name);
-  if (found != tensors_.end() && found->second.tensor->dtype_name == "F8_E4M3") {
-    const auto location = Find(name, {rows, cols});
-    if (!location) return tl::unexpected(location.error());
-    return Dequantized(name, *location, rows, cols);
-  }
+  if (IsFp8(name)) return Dequantized(name, rows, cols);
   auto matrix = Read(name, {rows, cols});
   if (matrix) {
     matrix->rows = rows;
@@ -149,31 +151,68 @@ Result<HostMatrix> Checkpoint::Vector(const std::string& name, uint32_t size) {
   return vector;
 }
 
-Result<HostMatrix> Checkpoint::Dequantized(const std::string& name, const Location& location,
-                                           uint32_t rows, uint32_t cols) {
-  const std::string base = name.substr(0, name.rfind(".weight"));
-  const std::string scale_name = base + ".weight_scale";
-  const std::string inverse_name = scale_name + "_inv";  // the same, under Qwen's name
-  const std::string& found = tensors_.count(scale_name) != 0 ? scale_name : inverse_name;
-  const auto scale = tensors_.find(found);
-  if (scale == tensors_.end()) {
+bool Checkpoint::IsFp8(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  return found != tensors_.end() && found->second.tensor->dtype_name == "F8_E4M3";
+}
+
+std::optional<std::string> Checkpoint::ScalesOf(const std::string& name) const {
+  const std::string scale_name = Fp8ScaleName(name);
+  for (const std::string& known : {scale_name, scale_name + "_inv"}) {  // the latter is Qwen's
+    if (tensors_.count(known) != 0) return known;
+  }
+  return std::nullopt;
+}
+
+std::string Checkpoint::WhyNotFp8(const std::string& name, uint32_t rows, uint32_t cols) const {
+  if (!IsFp8(name)) return WeightSource::WhyNotFp8(name, rows, cols);
+  const auto scales = ScalesOf(name);
+  if (!scales) return "scales are missing";
+  const auto layout = ScaleLayoutOf(tensors_.at(*scales).tensor->shape, rows, cols);
+  if (layout && layout->cols == cols) return "";
+  return fmt::format("there is a scale for each {} x {} of them", kFp8Square, kFp8Square);
+}
+
+Result<HostMatrix> Checkpoint::Fp8Matrix(const std::string& name, uint32_t rows, uint32_t cols) {
+  const auto location = Find(name, {rows, cols});
+  if (!location) return tl::unexpected(location.error());
+  auto scales = Values(*ScalesOf(name), rows);
+  if (!scales) return tl::unexpected(scales.error());
+  scales->resize(rows, scales->front());
+  HostMatrix matrix{location->file->Data(*location->tensor), DType::kF8E4M3, rows, cols};
+  matrix.row_scales = row_scales_.emplace_back(*std::move(scales)).data();
+  const std::string input_name = Fp8InputScaleName(name);
+  if (tensors_.count(input_name) != 0) {
+    const auto input_scale = Values(input_name, 1);
+    if (!input_scale) return tl::unexpected(input_scale.error());
+    if (!input_scale->empty()) matrix.input_scale = input_scale->front();
+  }
+  return matrix;
+}
+
+Result<HostMatrix> Checkpoint::Dequantized(const std::string& name, uint32_t rows, uint32_t cols) {
+  const auto location = Find(name, {rows, cols});
+  if (!location) return tl::unexpected(location.error());
+  const auto found = ScalesOf(name);
+  if (!found) {
     return Error(Code::kDataError,
                  fmt::format("{}: tensor '{}' is stored as F8_E4M3, but '{}' is missing",
-                             location.file->path(), name, scale_name));
+                             location->file->path(), name, Fp8ScaleName(name)));
   }
+  const auto scale = tensors_.find(*found);
   const auto layout = ScaleLayoutOf(scale->second.tensor->shape, rows, cols);
   if (!layout) {
-    return Error(
-        Code::kDataError,
-        fmt::format("{}: tensor '{}' has shape [{}]; supported for {} rows and {} columns "
-                    "are one scale, one for each row, or one for each {} x {}",
-                    scale->second.file->path(), found, fmt::join(scale->second.tensor->shape, ", "),
-                    rows, cols, kFp8Square, kFp8Square));
+    return Error(Code::kDataError,
+                 fmt::format("{}: tensor '{}' has shape [{}]; supported for {} rows and {} columns "
+                             "are one scale, one for each row, or one for each {} x {}",
+                             scale->second.file->path(), *found,
+                             fmt::join(scale->second.tensor->shape, ", "), rows, cols, kFp8Square,
+                             kFp8Square));
   }
-  const auto scales = Values(found, size_t{rows} * cols);
+  const auto scales = Values(*found, size_t{rows} * cols);
   if (!scales) return tl::unexpected(scales.error());
-  used_.insert(base + ".input_scale");  // of activations, which stay as they are
-  const auto* codes = reinterpret_cast<const uint8_t*>(location.file->Data(*location.tensor));
+  used_.insert(Fp8InputScaleName(name));  // inputs stay as they are
+  const auto* codes = reinterpret_cast<const uint8_t*>(location->file->Data(*location->tensor));
   const size_t count = size_t{rows} * cols;
   float* values = dequantized_.emplace_back(std::make_unique_for_overwrite<float[]>(count)).get();
   DequantizeFp8({codes, count}, rows, cols, *scales, *layout, values);
@@ -239,6 +278,7 @@ void Checkpoint::Release() {
   handed_out_.clear();
   aligned_copies_.clear();
   dequantized_.clear();
+  row_scales_.clear();
 }
 
 Result<void> Checkpoint::Finish(bool (*may_be_unused)(std::string_view name)) {
@@ -248,12 +288,6 @@ Result<void> Checkpoint::Finish(bool (*may_be_unused)(std::string_view name)) {
     if (used_.count(name) != 0 || may_be_unused(name)) continue;
     return Error(Code::kDataError, fmt::format("{}: tensor '{}' has no place in this architecture",
                                                location.file->path(), name.substr(0, 200)));
-  }
-  if (num_dequantized_ > 0) {
-    LOG_INFO(
-        "weights: {} matrices are stored as FP8 and were dequantized, as this device multiplies no "
-        "FP8; activations are not quantized",
-        num_dequantized_);
   }
   return {};
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,9 @@ class Checkpoint : public WeightSource {
 
   // A matrix stored as FP8 is handed out dequantized, as float32.
   Result<HostMatrix> Matrix(const std::string& name, uint32_t rows, uint32_t cols) override;
+  std::string WhyNotFp8(const std::string& name, uint32_t rows, uint32_t cols) const override;
+  Result<HostMatrix> Fp8Matrix(const std::string& name, uint32_t rows, uint32_t cols) override;
+  uint32_t num_dequantized() const override { return num_dequantized_; }
   Result<HostMatrix> Vector(const std::string& name, uint32_t size) override;
   void ReadAhead(std::span<const std::string> names) override;
   void Release() override;
@@ -54,8 +58,10 @@ class Checkpoint : public WeightSource {
   Result<void> OpenShards(const std::filesystem::path& index_path);
   // Checks that the tensor is there in this shape, and marks it as used.
   Result<Location> Find(const std::string& name, const std::vector<uint64_t>& shape);
-  Result<HostMatrix> Dequantized(const std::string& name, const Location& location, uint32_t rows,
-                                 uint32_t cols);
+  bool IsFp8(const std::string& name) const;
+  // The tensor that holds the scales of an FP8 matrix; nothing when there is none.
+  std::optional<std::string> ScalesOf(const std::string& name) const;
+  Result<HostMatrix> Dequantized(const std::string& name, uint32_t rows, uint32_t cols);
   Result<HostMatrix> Read(const std::string& name, const std::vector<uint64_t>& shape);
 
   std::filesystem::path model_dir_;
@@ -65,6 +71,7 @@ class Checkpoint : public WeightSource {
   std::vector<Location> handed_out_;
   std::deque<std::vector<std::byte>> aligned_copies_;  // of tensors that lie at odd addresses
   std::vector<std::unique_ptr<float[]>> dequantized_;
+  std::deque<std::vector<float>> row_scales_;   // of FP8 matrices
   uint32_t num_dequantized_ = 0;                // ever
   std::unique_ptr<kvs::ReadAhead> read_ahead_;  // goes before the files
 };

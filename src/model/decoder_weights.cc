@@ -10,24 +10,31 @@
 namespace kvs {
 namespace {
 
+constexpr char kNotByLinear[] = "embeddings, routers and experts are multiplied as 16 bits";
+
+// Why the matrices of the layers are not held as FP8, whatever they are stored as.
+std::string WhyNoFp8(const ModelConfig& config) {
+  return config.fp8_linear ? "" : "config.json quantizes their inputs not at all, or by groups";
+}
+
 // Lists a gated MLP whose tensors stand under `at`.
 void ListMlp(const std::string& at, const ExpertNames& names, uint32_t hidden, uint32_t inner,
-             DenseMlp& mlp, WeightLoader& loader) {
+             const std::string& why_not_fp8, DenseMlp& mlp, WeightLoader& loader) {
   loader.AddLinear(mlp.gate_up,
                    {{at + std::string(names.gate), inner}, {at + std::string(names.up), inner}},
-                   hidden);
-  loader.AddLinear(mlp.down, {{at + std::string(names.down), hidden}}, inner);
+                   hidden, why_not_fp8);
+  loader.AddLinear(mlp.down, {{at + std::string(names.down), hidden}}, inner, why_not_fp8);
 }
 
 void ListExperts(const ModelConfig& config, const std::string& at, const ExpertNames& names,
                  DecoderLayer& layer, WeightLoader& loader) {
   const std::string mlp = at + std::string(names.mlp);
   loader.AddLinear(layer.router, {{mlp + "gate.weight", config.experts.num_experts}},
-                   config.hidden_size);
+                   config.hidden_size, kNotByLinear);
   layer.experts.resize(config.experts.num_experts);
   for (uint32_t e = 0; e < config.experts.num_experts; ++e) {
     ListMlp(fmt::format("{}experts.{}.", mlp, e), names, config.hidden_size,
-            config.experts.intermediate_size, layer.experts[e], loader);
+            config.experts.intermediate_size, kNotByLinear, layer.experts[e], loader);
   }
 }
 
@@ -38,7 +45,7 @@ void ListAttention(const ModelConfig& config, const std::string& at, DecoderLaye
   loader.AddLinear(
       layer.qkv,
       {{at + "q_proj.weight", q}, {at + "k_proj.weight", kv}, {at + "v_proj.weight", kv}},
-      config.hidden_size);
+      config.hidden_size, WhyNoFp8(config));
   if (config.qkv_bias) {
     loader.AddVector(layer.qkv_bias,
                      {{at + "q_proj.bias", q}, {at + "k_proj.bias", kv}, {at + "v_proj.bias", kv}});
@@ -47,7 +54,7 @@ void ListAttention(const ModelConfig& config, const std::string& at, DecoderLaye
     loader.AddVector(layer.q_norm, {{at + "q_norm.weight", config.head_dim}});
     loader.AddVector(layer.k_norm, {{at + "k_norm.weight", config.head_dim}});
   }
-  loader.AddLinear(layer.o, {{at + "o_proj.weight", config.hidden_size}}, q);
+  loader.AddLinear(layer.o, {{at + "o_proj.weight", config.hidden_size}}, q, WhyNoFp8(config));
 }
 
 void ListLayer(const ModelConfig& config, uint32_t index, const ExpertNames& expert_names,
@@ -60,8 +67,8 @@ void ListLayer(const ModelConfig& config, uint32_t index, const ExpertNames& exp
   if (config.Layer(index).has_experts) {
     ListExperts(config, at, expert_names, layer, loader);
   } else {
-    ListMlp(at + "mlp.", ExpertNames{}, config.hidden_size, config.intermediate_size, layer.mlp,
-            loader);
+    ListMlp(at + "mlp.", ExpertNames{}, config.hidden_size, config.intermediate_size,
+            WhyNoFp8(config), layer.mlp, loader);
   }
 }
 
@@ -88,13 +95,14 @@ Result<DecoderWeights> LoadDecoderWeights(const ModelConfig& config,
   DecoderWeights weights;
   weights.layers.resize(config.num_layers);
   loader.AddLinear(weights.embedding, {{"model.embed_tokens.weight", config.vocab_size}},
-                   config.hidden_size);
+                   config.hidden_size, kNotByLinear);
   for (uint32_t i = 0; i < config.num_layers; ++i) {
     ListLayer(config, i, expert_names, weights.layers[i], loader);
   }
   loader.AddVector(weights.final_norm, {{"model.norm.weight", config.hidden_size}});
   if (!config.tie_word_embeddings) {
-    loader.AddLinear(weights.lm_head, {{"lm_head.weight", config.vocab_size}}, config.hidden_size);
+    loader.AddLinear(weights.lm_head, {{"lm_head.weight", config.vocab_size}}, config.hidden_size,
+                     WhyNoFp8(config));
   }
   KVS_RETURN_IF_ERROR(loader.Load(source, backend));
   KVS_RETURN_IF_ERROR(source.Finish(MayBeUnused));

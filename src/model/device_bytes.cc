@@ -16,16 +16,18 @@ uint64_t MlpWeights(const ModelConfig& config, uint32_t layer) {
   return experts.num_experts * hidden * (1 + 3 * uint64_t{experts.intermediate_size});
 }
 
-uint64_t WeightBytes(const ModelConfig& config, DType dtype) {
+// With `fp8`, the linear layers but experts take a byte for each weight.
+uint64_t WeightBytes(const ModelConfig& config, DType dtype, bool fp8) {
   const uint64_t hidden = config.hidden_size;
   const uint64_t q = uint64_t{config.num_heads} * config.head_dim;
   const uint64_t kv = uint64_t{config.num_kv_heads} * config.head_dim;
   const uint64_t embeddings = config.tie_word_embeddings ? 1 : 2;
-  uint64_t weights = embeddings * config.vocab_size * hidden;
+  uint64_t wide = embeddings * config.vocab_size * hidden, narrow = 0;
   for (uint32_t layer = 0; layer < config.num_layers; ++layer) {
-    weights += 2 * hidden * (q + kv) + MlpWeights(config, layer);
+    (fp8 ? narrow : wide) += 2 * hidden * (q + kv);
+    (fp8 && !config.Layer(layer).has_experts ? narrow : wide) += MlpWeights(config, layer);
   }
-  return weights * SizeOf(dtype);
+  return wide * SizeOf(dtype) + narrow * SizeOf(DType::kF8E4M3);
 }
 
 uint64_t ActivationBytes(const ModelConfig& config, const StepLimits& limits) {
@@ -42,11 +44,15 @@ uint64_t ActivationBytes(const ModelConfig& config, const StepLimits& limits) {
 
 }  // namespace
 
-uint64_t Model::DeviceBytes(const ModelConfig& config, const StepLimits& limits, DType dtype) {
+uint64_t Model::DeviceBytes(const ModelConfig& config, const StepLimits& limits, DType dtype,
+                            bool fp8) {
   const uint64_t tables = uint64_t{limits.max_num_seqs} * limits.MaxBlocksPerSeq() * 4;
   const uint64_t rotary = uint64_t{limits.max_model_len} * config.head_dim * sizeof(float);
-  return WeightBytes(config, dtype) + ActivationBytes(config, limits) + tables + rotary +
-         kWorkspaceBytes;
+  const uint64_t quantized = fp8 ? uint64_t{limits.max_num_batched_tokens} *
+                                       std::max(config.hidden_size, config.intermediate_size)
+                                 : 0;
+  return WeightBytes(config, dtype, fp8) + quantized + ActivationBytes(config, limits) + tables +
+         rotary + kWorkspaceBytes;
 }
 
 }  // namespace kvs

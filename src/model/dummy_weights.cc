@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kvserve/float_bits.h"
+#include "model/fp8_weights.h"
 #include "model/split_work.h"
 
 namespace kvs {
@@ -25,6 +26,8 @@ uint64_t SeedOf(uint64_t seed, const std::string& name) {
   return state;
 }
 
+constexpr float kLargest = 0.02f * 1.7320508f;  // std of U(-a, a) is a / sqrt(3)
+
 constexpr size_t kAlignment = 64;  // bytes, of a tensor in its block
 
 // A matrix is made in pieces of this many elements; each depends on where it begins alone.
@@ -33,7 +36,7 @@ constexpr size_t kGrain = 1024;
 // One piece: `count` elements from `first` on, of a tensor with this seed.
 template <class Stored, class Encode>
 void FillPiece(uint64_t seed, size_t first, size_t count, Stored* out, Encode encode) {
-  constexpr float kStep = 0.02f * 1.7320508f / 32768.0f;  // std of U(-a, a) is a / sqrt(3)
+  constexpr float kStep = kLargest / 32768.0f;
   std::array<uint64_t, kGrain / 4> bits;
   for (size_t i = 0; i < bits.size(); ++i) bits[i] = Mix(seed + first + 4 * i);
   std::array<int16_t, kGrain> draws;
@@ -55,6 +58,14 @@ void Fill(uint64_t seed, size_t count, void* to, Encode encode) {
 
 Result<HostMatrix> DummyWeights::Matrix(const std::string& name, uint32_t rows, uint32_t cols) {
   const size_t count = size_t{rows} * cols;
+  if (WhyNotFp8(name, rows, cols).empty()) {
+    const HostMatrix stored = *Fp8Matrix(name, rows, cols);
+    auto* values = static_cast<float*>(Take(count * sizeof(float)));
+    DequantizeFp8({static_cast<const uint8_t*>(stored.data), count}, rows, cols,
+                  {stored.row_scales, rows}, {1, cols}, values);
+    ++num_dequantized_;
+    return HostMatrix{values, DType::kF32, rows, cols};
+  }
   void* data = Take(count * SizeOf(dtype_));
   const uint64_t seed = SeedOf(seed_, name);
   switch (dtype_) {
@@ -67,8 +78,27 @@ Result<HostMatrix> DummyWeights::Matrix(const std::string& name, uint32_t rows, 
     case DType::kF32:
       Fill<float>(seed, count, data, [](float value) { return value; });
       break;
+    case DType::kF8E4M3:
+      break;  // never what a network is loaded as
   }
   return HostMatrix{data, dtype_, rows, cols};
+}
+
+std::string DummyWeights::WhyNotFp8(const std::string& name, uint32_t rows, uint32_t cols) const {
+  if (fp8_layers_ && name.starts_with("model.layers.")) return "";
+  return WeightSource::WhyNotFp8(name, rows, cols);
+}
+
+Result<HostMatrix> DummyWeights::Fp8Matrix(const std::string& name, uint32_t rows, uint32_t cols) {
+  constexpr float kScale = kLargest / kF8E4M3Max;
+  const size_t count = size_t{rows} * cols;
+  HostMatrix matrix{Take(count), DType::kF8E4M3, rows, cols};
+  auto* scales = static_cast<float*>(Take(rows * sizeof(float)));
+  std::fill_n(scales, rows, kScale);
+  matrix.row_scales = scales;
+  Fill<uint8_t>(SeedOf(seed_, name), count, const_cast<void*>(matrix.data),
+                [](float value) { return FloatToF8E4M3(value / kScale); });
+  return matrix;
 }
 
 Result<HostMatrix> DummyWeights::Vector(const std::string& name, uint32_t size) {

@@ -16,9 +16,14 @@ namespace kvs {
 
 class DummyWeights : public WeightSource {
  public:
-  DummyWeights(uint64_t seed, DType dtype) : seed_(seed), dtype_(dtype) {}
+  // With `fp8_layers`, the matrices of layers are stored as FP8.
+  DummyWeights(uint64_t seed, DType dtype, bool fp8_layers = false)
+      : seed_(seed), dtype_(dtype), fp8_layers_(fp8_layers) {}
 
   Result<HostMatrix> Matrix(const std::string& name, uint32_t rows, uint32_t cols) override;
+  std::string WhyNotFp8(const std::string& name, uint32_t rows, uint32_t cols) const override;
+  Result<HostMatrix> Fp8Matrix(const std::string& name, uint32_t rows, uint32_t cols) override;
+  uint32_t num_dequantized() const override { return num_dequantized_; }
   Result<HostMatrix> Vector(const std::string& name, uint32_t size) override;
   void Release() override;
   Result<void> Finish(bool (*)(std::string_view name)) override { return {}; }
@@ -35,6 +40,8 @@ class DummyWeights : public WeightSource {
 
   const uint64_t seed_;
   const DType dtype_;
+  const bool fp8_layers_;
+  uint32_t num_dequantized_ = 0;
   std::vector<Block> blocks_;
 };
 

@@ -98,33 +98,74 @@ void CheckQuantizationConfig(const Json& quantization, SchemeCheck& check) {
   CheckGroups(quantization, at, check);
 }
 
+// Whether nothing but the output matrix and the routers of experts is left out.
+bool LeavesOutNoLayer(const Json& object, const char* key) {
+  const auto names = object.find(key);
+  if (names == object.end() || !names->is_array()) return true;
+  return std::all_of(names->begin(), names->end(), [](const Json& name) {
+    if (!name.is_string()) return false;
+    const auto& text = name.get_ref<const std::string&>();
+    return text.find("lm_head") != std::string::npos || text.ends_with("gate");
+  });
+}
+
+// Whether compressed-tensors' groups quantize all linear layers with their inputs, and no weights
+// by squares.
+bool QuantizesInputs(const Json& quantization) {
+  const auto groups = quantization.find("config_groups");
+  if (groups == quantization.end() || !groups->is_object()) return false;
+  return std::all_of(groups->begin(), groups->end(), [](const Json& group) {
+    const Json weights = group.value("weights", Json());
+    return group.value("input_activations", Json()).is_object() &&
+           !(weights.is_object() && weights.value("strategy", Json()) == "block");
+  });
+}
+
+// From a quantization_config that has been checked.
+std::optional<Fp8Linear> Fp8LinearOf(const Json& quantization) {
+  const Json method = quantization.value("quant_method", Json());
+  if (method == "compressed-tensors") {
+    if (!QuantizesInputs(quantization)) return std::nullopt;
+    return Fp8Linear{LeavesOutNoLayer(quantization, "ignore")};
+  }
+  if (method == "fp8" && quantization.contains("weight_block_size")) return std::nullopt;
+  return Fp8Linear{LeavesOutNoLayer(quantization, "ignore") &&
+                   LeavesOutNoLayer(quantization, "modules_to_not_convert")};
+}
+
 }  // namespace
 
-Result<void> CheckWeightQuantization(const Json& config, const std::filesystem::path& model_dir) {
+Result<std::optional<Fp8Linear>> ReadWeightQuantization(const Json& config,
+                                                        const std::filesystem::path& model_dir) {
+  const std::optional<Fp8Linear> none;
   const auto quantization = config.find("quantization_config");
   if (quantization != config.end() && !quantization->is_null()) {
     SchemeCheck check((model_dir / "config.json").string());
     if (!quantization->is_object()) {
       check.Refuse("quantization_config", *quantization, "an object or null is expected");
-    } else if (QuantizesMoreThanKv(*quantization)) {
+    } else if (!QuantizesMoreThanKv(*quantization)) {
+      return none;
+    } else {
       if (!quantization->contains("quant_method")) {
         check.Refuse("quantization_config", *quantization, "quant_method is missing");
       }
       CheckQuantizationConfig(*quantization, check);
     }
-    return check.Done();
+    KVS_RETURN_IF_ERROR(check.Done());
+    return Fp8LinearOf(*quantization);
   }
   const std::filesystem::path path = model_dir / kHfQuantConfig;
   std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return {};
+  if (!std::filesystem::exists(path, ignored)) return none;
   const auto json = ReadJsonObject(path, JsonLimits{});
   if (!json) return tl::unexpected(json.error());
   SchemeCheck check(path.string());
   const auto modelopt = json->find("quantization");
-  if (modelopt != json->end() && modelopt->is_object()) {
-    check.Allow(*modelopt, "quantization.", "quant_algo", {"FP8"});
-  }
-  return check.Done();
+  if (modelopt == json->end() || !modelopt->is_object()) return none;
+  check.Allow(*modelopt, "quantization.", "quant_algo", {"FP8"});
+  KVS_RETURN_IF_ERROR(check.Done());
+  if (modelopt->value("quant_algo", Json()) != "FP8") return none;
+  return std::optional(Fp8Linear{LeavesOutNoLayer(*modelopt, "exclude_modules")});
 }
 
 std::optional<Fp8ScaleLayout> ScaleLayoutOf(std::span<const uint64_t> shape, uint32_t rows,

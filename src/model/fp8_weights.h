@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 
+#include "kvserve/model_config.h"
 #include "kvserve/status.h"
 #include "model/json_file.h"
 
@@ -16,8 +17,10 @@ namespace kvs {
 inline constexpr uint32_t kFp8Square = 128;
 
 // What config.json, or hf_quant_config.json beside it, says of quantized weights: kDataError names
-// the field of what is not FP8 as above. How each tensor is stored, the tensors themselves say.
-Result<void> CheckWeightQuantization(const Json& config, const std::filesystem::path& model_dir);
+// the field of what is not FP8 as above. Nothing where there are none, or where inputs are not
+// quantized by rows or as a whole. How each tensor is stored, the tensors themselves say.
+Result<std::optional<Fp8Linear>> ReadWeightQuantization(const Json& config,
+                                                        const std::filesystem::path& model_dir);
 
 // How many rows and columns have one scale in common.
 struct Fp8ScaleLayout {

@@ -42,6 +42,7 @@ tl::unexpected<Status> OsError(const std::string& what, const fs::path& path, in
 float NextUp(float value, DType dtype) {
   switch (dtype) {
     case DType::kF32:
+    case DType::kF8E4M3:  // no scale is stored so
       return value;
     case DType::kBf16: {
       const float near = Bf16ToFloat(FloatToBf16(value));

@@ -48,7 +48,8 @@ struct Source {
 Result<Source> OpenSource(const ModelConfig& config, const ModelLoadOptions& options) {
   Source source;
   if (options.load_format == LoadFormat::kDummy) {
-    source.weights = std::make_unique<DummyWeights>(options.seed, options.dtype);
+    source.weights =
+        std::make_unique<DummyWeights>(options.seed, options.dtype, config.fp8_linear.has_value());
     return source;
   }
   auto checkpoint = Checkpoint::Open(options.model_dir);

@@ -68,8 +68,10 @@ class Model : public StepRunner {
   static Result<std::unique_ptr<Model>> Load(const ModelConfig& config,
                                              const ModelLoadOptions& options, Backend& backend);
   // Device memory that such a model takes besides its KV cache, in bytes, rounded up: weights as
-  // `dtype`, 16-bit activations of the largest step, inputs and workspaces.
-  static uint64_t DeviceBytes(const ModelConfig& config, const StepLimits& limits, DType dtype);
+  // `dtype`, or with `fp8` those of the layers as FP8, 16-bit activations of the largest step,
+  // inputs and workspaces.
+  static uint64_t DeviceBytes(const ModelConfig& config, const StepLimits& limits, DType dtype,
+                              bool fp8);
   virtual const ModelConfig& config() const = 0;
   virtual const KvLayout& kv_layout() const = 0;
   virtual uint64_t weight_bytes() const = 0;

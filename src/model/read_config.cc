@@ -193,7 +193,9 @@ Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir,
   ReadSpecialTokens(fields, config);
   ReadDType(fields, model_dir, config);
   if (fields.error()) return tl::unexpected(*fields.error());
-  KVS_RETURN_IF_ERROR(CheckWeightQuantization(*json, model_dir));
+  const auto fp8_linear = ReadWeightQuantization(*json, model_dir);
+  if (!fp8_linear) return tl::unexpected(fp8_linear.error());
+  config.fp8_linear = *fp8_linear;
   auto kv_scheme = ReadKvScheme(*json, model_dir);
   if (!kv_scheme) return tl::unexpected(kv_scheme.error());
   config.kv_scheme = *std::move(kv_scheme);

@@ -18,6 +18,15 @@ class WeightSource {
   // The named weights, [rows, cols] or (as rows = 1) [size], aligned to their element size. Valid
   // until Release. kDataError names the tensor that is missing or of another shape or dtype.
   virtual Result<HostMatrix> Matrix(const std::string& name, uint32_t rows, uint32_t cols) = 0;
+  // Why Fp8Matrix cannot hand this one out: "it is stored otherwise". Empty where it can.
+  virtual std::string WhyNotFp8(const std::string& /*name*/, uint32_t /*rows*/,
+                                uint32_t /*cols*/) const {
+    return "it is stored otherwise";
+  }
+  // The same as kF8E4M3, with its scales. REQUIRES: WhyNotFp8 is empty.
+  virtual Result<HostMatrix> Fp8Matrix(const std::string& name, uint32_t rows, uint32_t cols) = 0;
+  // Matrices that are stored as FP8 and were handed out by Matrix, as float32.
+  virtual uint32_t num_dequantized() const { return 0; }
   // A norm's weights, or a bias.
   virtual Result<HostMatrix> Vector(const std::string& name, uint32_t size) = 0;
 

@@ -82,7 +82,9 @@ class Problem {
                             *TestLaunch(act_).facts);
   }
   std::vector<float> ByStream(uint32_t num_rows, bool out_is_f32) const {
-    return Multiply(num_rows, out_is_f32, StreamGemv);
+    return Multiply(num_rows, out_is_f32, [](const LinearParams& params, const Launch& launch) {
+      StreamGemv(params, launch);
+    });
   }
   std::vector<float> ByTiles(uint32_t num_rows, bool out_is_f32) const {
     return Multiply(num_rows, out_is_f32, GemmTiled);

@@ -167,21 +167,53 @@ TEST(GpuModel, AStepAheadGivesTheSameTokens) {
   }
 }
 
-ModelConfig SmallConfigWithExperts() {
+ModelConfig SmallConfig() {
   ModelConfig config;
-  config.architecture = "MixtralForCausalLM";
+  config.architecture = "LlamaForCausalLM";
   config.vocab_size = 4096;
   config.hidden_size = 256;
-  config.intermediate_size = 192;
+  config.intermediate_size = 320;
   config.num_layers = 3;
   config.num_heads = 4;
   config.num_kv_heads = 2;
   config.head_dim = 64;
   config.max_position_embeddings = 1024;
+  return config;
+}
+
+ModelConfig SmallConfigWithExperts() {
+  ModelConfig config = SmallConfig();
+  config.architecture = "MixtralForCausalLM";
+  config.intermediate_size = 192;
   config.layers.assign(config.num_layers, {.window = 0, .has_experts = true});
   config.experts = {
       .num_experts = 8, .num_per_token = 2, .intermediate_size = 192, .normalize = true};
   return config;
+}
+
+// Random weights of FP8: the CPU multiplies what they mean by inputs as they are, the device codes
+// by codes. A code is off by a thirty-second at most.
+TEST(GpuModel, Fp8WeightsGiveTheLogitsOfTheCpu) {
+  ModelConfig config = SmallConfig();
+  config.fp8_linear = Fp8Linear{.all_layers = true};
+  ModelLoadOptions options = Options(KvCacheDType::kBf16);
+  options.load_format = LoadFormat::kDummy;
+  ModelRunner cpu(config, options);
+  const Logits want = RunSteps(cpu);
+  for (const Mode& mode : kModes) {
+    const auto device = OnDevice(config, options, mode);
+    const Logits got = RunSteps(*device);
+    ASSERT_EQ(got.size(), want.size());
+    std::vector<double> errors;
+    for (size_t row = 0; row < want.size(); ++row) {
+      errors.push_back(RelativeRms(got[row], want[row]));
+    }
+    std::sort(errors.begin(), errors.end());
+    std::printf("%-15s FP8 weights: relative error of a row: median %.4f, largest %.4f\n",
+                mode.name, errors[errors.size() / 2], errors.back());
+    EXPECT_LT(errors[errors.size() / 2], mode.batch_invariant ? 2e-2 : 6e-2) << mode.name;
+    EXPECT_LT(errors.back(), 0.15) << mode.name;
+  }
 }
 
 // Random weights, made from the tensors' names alone, so that both devices have the same.

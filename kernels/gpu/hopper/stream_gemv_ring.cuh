@@ -11,15 +11,19 @@
 namespace kvs::gpu::hopper {
 
 struct StreamGemvParams {
-  const void* x;             // [num_rows, in_features]
+  const void* x;             // [num_rows, in_features], of codes where an FP8 weight's are given
   const float* norm_weight;  // [in_features], or null: x is taken as it is
   const void* weight;        // [num_outputs, in_features]; with kSiluMul twice as many rows
+  const float* row_scales;   // of FP8: of each row of the weight
+  const float* x_scales;     // [num_rows], of x as codes
   void* out;                 // [num_rows, num_outputs]
   uint32_t num_rows;
   uint32_t in_features;
+  uint32_t row_bytes;  // of the weight: in_features elements
   uint32_t num_outputs;
   uint32_t num_stages;
   float norm_eps;
+  float input_scale;  // of an FP8 weight whose x is quantized on the way; 0: one for each row
   LinearFinish finish;
   bool out_is_f32;
 };
@@ -30,27 +34,35 @@ inline constexpr uint32_t kProducerWarps = 4;
 inline constexpr uint32_t kStreamThreads = kConsumerThreads + kProducerWarps * kWarpSize;
 
 inline constexpr uint32_t kTileRows = 16;
-inline constexpr uint32_t kChunk = 1024;
+// Of a row, in bytes: 1024 columns of 16 bits, or 2048 of FP8. Everything below counts in bytes, so
+// that both are the same walk; a step is 64 bytes, 16 of each lane of a group of four.
+inline constexpr uint32_t kChunk = 2048;
 inline constexpr uint32_t kSlice = kChunk / kConsumerWarps;
-inline constexpr uint32_t kSliceSteps = kSlice / kStepK;
-// x of at most so many chunks is held in registers (stream_gemv_x.cuh).
+inline constexpr uint32_t kStep = 64;
+inline constexpr uint32_t kSliceSteps = kSlice / kStep;
+// x of at most so many chunks is held in registers (stream_gemv_x.cuh): of many where it is codes.
 inline constexpr uint32_t kRegisterChunks = 4;
+inline constexpr uint32_t kManyRegisterChunks = 7;
 // Of a stage's row in shared memory: neighbouring rows begin in different halves of the banks.
-inline constexpr uint32_t kRowPitch = kChunk * 2 + 64;
+inline constexpr uint32_t kRowPitch = kChunk + 64;
 inline constexpr uint32_t kStageBytes = kTileRows * kRowPitch;
 inline constexpr uint32_t kMaxStages = 6;
 
-// Elements of a row of x in shared memory: an odd number of steps, for the same reason.
-constexpr uint32_t StreamXStride(uint32_t in_features) {
-  return (NumSteps(in_features) | 1) * kStepK;
-}
+// Bytes of a row of x in shared memory: an odd number of steps, for the same reason.
+constexpr uint32_t StreamXStride(uint32_t row_bytes) { return (row_bytes / kStep | 1) * kStep; }
+
+// The type of an FP8 weight's elements, as Bf16 and F16 are others'.
+struct E4M3;
 
 struct StreamShared {
   SharedBarrier full[kMaxStages];
   SharedBarrier empty[kMaxStages];
   // Of a tile, [consumer][row][row of x]; two, so that one is read while the next is written.
   alignas(16) float sums[2][kConsumerWarps][kTileRows][kMaxStreamRows];
+  // Of a row of x, by consumer; what its codes are multiplied by.
   float squares[kMaxStreamRows][kConsumerWarps];
+  float largest[kMaxQuantizingRows][kConsumerWarps];
+  float x_scales[kMaxQuantizingRows];
 };
 
 // A place in the ring.
@@ -108,14 +120,14 @@ KVS_DEVICE void ProduceStages(const StreamGemvParams& params, StreamShared& shar
   const OutputRange range(params);
   const bool pairs = params.finish == LinearFinish::kSiluMul;
   const uint32_t leader = threadIdx.x % kWarpSize == 0;
-  const uint32_t row_bytes = params.in_features * 2;
+  const uint32_t row_bytes = params.row_bytes;
   const uint32_t full = SharedAddress(shared.full), first_stage = SharedAddress(stages);
   RingPlace at{.parity = 1};
   for (uint32_t output = range.first; output < range.end; output += range.per_tile) {
     const uint32_t count = min(range.per_tile, range.end - output);
     const auto* from = static_cast<const uint8_t*>(params.weight) + size_t{output} * row_bytes;
-    for (uint32_t done = 0; done < row_bytes; done += kChunk * 2) {
-      const uint32_t bytes = min(kChunk * 2, row_bytes - done);
+    for (uint32_t done = 0; done < row_bytes; done += kChunk) {
+      const uint32_t bytes = min(kChunk, row_bytes - done);
       shared.empty[at.slot].Wait(at.parity);
       const uint32_t barrier = full + at.slot * sizeof(SharedBarrier);
       const uint32_t to = first_stage + at.slot * kStageBytes;

@@ -1,7 +1,7 @@
 // How a consumer of stream_gemv.cuh holds x, after it has waited for the kernel in front: in
 // registers where in_features is small and x is taken as it is, each warp its own columns, else in
-// shared memory. Piece is what lane (g, t) multiplies in a step of a chunk: elements 8t..8t+7 of
-// row g of x. Rows past the last repeat it.
+// shared memory. Piece is what lane (g, t) multiplies in a step of a chunk: bytes 16t..16t+15 of
+// row g of x, whose elements are of the weight's size. Rows past the last repeat it.
 #pragma once
 
 #include "gpu/hopper/stream_gemv_ring.cuh"
@@ -35,12 +35,11 @@ struct NormPiece {
 };
 
 // The rows of x to shared memory, as they are.
-template <class T>
-KVS_DEVICE void LoadRows(const StreamGemvParams& params, T* x, uint32_t stride) {
+KVS_DEVICE void LoadRows(const StreamGemvParams& params, uint8_t* x, uint32_t stride) {
   constexpr uint32_t kAtOnce = 4;
-  const uint32_t pieces = params.in_features / 8;
+  const uint32_t pieces = params.row_bytes / 16;
   for (uint32_t row = 0; row < params.num_rows; ++row) {
-    const T* from = static_cast<const T*>(params.x) + size_t{row} * params.in_features;
+    const uint8_t* from = static_cast<const uint8_t*>(params.x) + size_t{row} * params.row_bytes;
     for (uint32_t base = threadIdx.x; base < pieces; base += kAtOnce * kConsumerThreads) {
       uint4 values[kAtOnce];
 #pragma unroll
@@ -94,58 +93,72 @@ KVS_DEVICE void NormalizeRows(const StreamGemvParams& params, StreamShared& shar
   }
 }
 
+KVS_DEVICE void LoadEarly(const StreamGemvParams& params, NormPiece (&early)[kEarlyPieces]) {
+  if (params.norm_weight == nullptr) return;
+#pragma unroll
+  for (uint32_t i = 0; i < kEarlyPieces; ++i) {
+    const uint32_t piece = threadIdx.x + i * kConsumerThreads;
+    if (piece < params.in_features / 8) early[i] = NormPiece::Load(params.norm_weight, piece);
+  }
+}
+
 template <class T>
-KVS_DEVICE void PrepareX(const StreamGemvParams& params, StreamShared& shared, T* x,
+KVS_DEVICE void PrepareX(const StreamGemvParams& params, StreamShared& shared, uint8_t* x,
                          uint32_t stride) {
   NormPiece early[kEarlyPieces] = {};
-  if (params.norm_weight != nullptr) {
-#pragma unroll
-    for (uint32_t i = 0; i < kEarlyPieces; ++i) {
-      const uint32_t piece = threadIdx.x + i * kConsumerThreads;
-      if (piece < params.in_features / 8) early[i] = NormPiece::Load(params.norm_weight, piece);
-    }
-  }
+  LoadEarly(params, early);
   WaitForPreviousKernel();
   LoadRows(params, x, stride);
-  if (params.norm_weight != nullptr) NormalizeRows(params, shared, early, x, stride);
+  if (params.norm_weight != nullptr) {
+    NormalizeRows(params, shared, early, reinterpret_cast<T*>(x),
+                  stride / static_cast<uint32_t>(sizeof(T)));
+  }
   SyncConsumers();
+}
+
+// Of a warp's lane, among rows in shared memory.
+KVS_DEVICE const uint8_t* FirstPiece(const StreamGemvParams& params, const uint8_t* x) {
+  const uint32_t warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  return x + min(lane / 4, params.num_rows - 1) * StreamXStride(params.row_bytes) + warp * kSlice +
+         lane % 4 * 16;
 }
 
 template <class T>
 struct SharedX {
   static constexpr uint32_t kChunks = 0;  // any number
-  const T* pieces;
+  const uint8_t* pieces;
+  const float* scales;  // of x as codes
 
-  // `x` is shared memory of params.num_rows rows of StreamXStride elements.
-  KVS_DEVICE SharedX(const StreamGemvParams& params, StreamShared& shared, T* x) {
-    const uint32_t stride = StreamXStride(params.in_features);
-    PrepareX(params, shared, x, stride);
-    const uint32_t warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
-    pieces = x + min(lane / 4, params.num_rows - 1) * stride + warp * kSlice + lane % 4 * 8;
+  // `x` is shared memory of params.num_rows rows of StreamXStride bytes.
+  KVS_DEVICE SharedX(const StreamGemvParams& params, StreamShared& shared, uint8_t* x)
+      : pieces(FirstPiece(params, x)), scales(params.x_scales) {
+    PrepareX<T>(params, shared, x, StreamXStride(params.row_bytes));
   }
   KVS_DEVICE uint4 Piece(uint32_t chunk, uint32_t step) const {
-    return *reinterpret_cast<const uint4*>(pieces + chunk * kChunk + step * kStepK);
+    return *reinterpret_cast<const uint4*>(pieces + chunk * kChunk + step * kStep);
   }
 };
 
 // Does not normalize.
-template <class T>
+template <uint32_t kMaxChunks>
 struct RegisterX {
-  static constexpr uint32_t kChunks = kRegisterChunks;
+  static constexpr uint32_t kChunks = kMaxChunks;
   uint4 pieces[kChunks][kSliceSteps];
+  const float* scales;
 
-  KVS_DEVICE RegisterX(const StreamGemvParams& params, StreamShared&, T*) {
+  KVS_DEVICE RegisterX(const StreamGemvParams& params, StreamShared&, uint8_t*)
+      : scales(params.x_scales) {
     const uint32_t warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
     const uint32_t row = min(lane / 4, params.num_rows - 1);
-    const T* const from = static_cast<const T*>(params.x) + size_t{row} * params.in_features;
+    const auto* const from = static_cast<const uint8_t*>(params.x) + size_t{row} * params.row_bytes;
     WaitForPreviousKernel();
 #pragma unroll
     for (uint32_t chunk = 0; chunk < kChunks; ++chunk) {
 #pragma unroll
       for (uint32_t step = 0; step < kSliceSteps; ++step) {
-        const uint32_t k = chunk * kChunk + warp * kSlice + step * kStepK + lane % 4 * 8;
+        const uint32_t k = chunk * kChunk + warp * kSlice + step * kStep + lane % 4 * 16;
         pieces[chunk][step] = uint4{0, 0, 0, 0};
-        if (k >= params.in_features) continue;
+        if (k >= params.row_bytes) continue;
         pieces[chunk][step] = *reinterpret_cast<const uint4*>(from + k);
       }
     }

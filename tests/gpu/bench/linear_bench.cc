@@ -23,24 +23,26 @@ constexpr uint32_t kNumLayers = 32;
 constexpr uint32_t kMaxRows = 8192;
 constexpr uint32_t kMaxLogitsRows = 1024;
 
-// The weights of the step, in the order in which they are used, and room for x and out.
+// The weights of the step, in the order in which they are used, and room for x and out. The layers'
+// are of `dtype`.
 class Step {
  public:
-  Step()
-      : weights_(NumElements()),
+  explicit Step(DType dtype)
+      : dtype_(dtype),
+        weights_(NumBytes()),
         x_(size_t{kMaxRows} * 14336),
         out_(size_t{kMaxRows} * 28672),
         logits_(size_t{kMaxLogitsRows} * kLmHead.out_features) {
-    FillRandom(weights_.data(), weights_.size() * 2, 1);
+    FillRandom(weights_.data(), weights_.size(), 1);
     FillRandom(x_.data(), x_.size() * 2, 2);
-    uint16_t* next = weights_.data();
+    uint8_t* next = weights_.data();
     for (uint32_t layer = 0; layer < kNumLayers; ++layer) {
-      for (const Shape& shape : kLayer) Add(shape, next);
+      for (const Shape& shape : kLayer) Add(shape, dtype, next);
     }
-    Add(kLmHead, next);
+    Add(kLmHead, DType::kBf16, next);
   }
 
-  double WeightBytes() const { return static_cast<double>(weights_.size()) * 2; }
+  double WeightBytes() const { return static_cast<double>(weights_.size()); }
   std::vector<const GpuWeight*> LayerWeights() const {
     std::vector<const GpuWeight*> weights;
     for (size_t i = 0; i + 1 < linear_.size(); ++i) weights.push_back(&linear_[i]);
@@ -89,18 +91,21 @@ class Step {
   }
 
  private:
-  static size_t NumElements() {
+  size_t NumBytes() const {
     size_t layer = 0;
     for (const Shape& shape : kLayer) layer += shape.Elements();
-    return layer * kNumLayers + kLmHead.Elements();
+    return layer * kNumLayers * SizeOf(dtype_) + kLmHead.Elements() * 2;
   }
-  void Add(const Shape& shape, uint16_t*& next) {
+  void Add(const Shape& shape, DType dtype, uint8_t*& next) {
     GpuWeight weight;
+    weight.dtype = dtype;
     weight.out_features = shape.out_features;
     weight.in_features = shape.in_features;
-    weight.data = DeviceBuffer(next, shape.Elements() * 2, [](void*, size_t) {});
+    const size_t bytes = shape.Elements() * SizeOf(dtype);
+    weight.data = DeviceBuffer(next, bytes, [](void*, size_t) {});
+    weight.row_scales = DeviceBuffer(scales_.data(), scales_.size() * 4, [](void*, size_t) {});
     linear_.push_back(std::move(weight));
-    next += shape.Elements();
+    next += bytes;
   }
   LinearParams ParamsOf(const GpuWeight& weight, uint32_t num_rows) const {
     const bool is_head = &weight == &linear_.back();
@@ -113,9 +118,12 @@ class Step {
     return MicrosecondsPerLaunch(launches, launch) * static_cast<double>(launches.size());
   }
 
-  const DeviceArray<uint16_t> weights_, x_, out_;
+  const DType dtype_;
+  const DeviceArray<uint8_t> weights_;
+  const DeviceArray<uint16_t> x_, out_;
   const DeviceArray<float> logits_;
   const DeviceArray<float> norm_{std::vector<float>(4096, 1.0f)};
+  const DeviceArray<float> scales_{std::vector<float>(28672, 1e-3f)};  // of FP8 rows
   std::vector<GpuWeight> linear_;
 };
 
@@ -142,10 +150,40 @@ void PrintShapes(const Step& step, const Ceilings& ceilings, bool portable) {
   }
 }
 
+// The step by BF16 and by FP8 weights, but for the LM head's, which stay BF16. `wide` is tuned.
+void PrintFp8(const Step& step, LinearOp& wide, const DeviceFacts& facts) {
+  const Step narrow_step(DType::kF8E4M3);
+  const auto weights = narrow_step.LayerWeights();
+  const GpuWeight* head = narrow_step.LmHead();
+  LinearOp narrow;
+  KVS_CHECK(narrow.Reserve({}, facts).has_value());
+  const std::string why = narrow.WhyNoFp8(4096, 4096);
+  if (!why.empty()) return static_cast<void>(std::printf("\nFP8 weights: %s\n", why.c_str()));
+  KVS_CHECK(narrow.ReserveCodes(weights, kMaxRows).has_value());
+  narrow.Tune(weights, kMaxRows, false, nullptr);
+  narrow.Tune({&head, 1}, 256, true, nullptr);
+  std::printf("\nFP8 weights, inputs quantized on the way: ms a step\n%6s | %9s | %9s | %8s\n",
+              "rows", "BF16", "FP8", "FP8/BF16");
+  for (const uint32_t rows : {1u, 2u, 4u, 8u, 16u, 64u, 256u, 1024u, kMaxRows}) {
+    const auto by = [&](const Step& of, LinearOp& op) {
+      return of.Milliseconds(rows, [&](const auto& params, const auto& on) { op.Run(params, on); });
+    };
+    const double wide_ms = by(step, wide), narrow_ms = by(narrow_step, narrow);
+    std::printf("%6u | %9.3f | %9.3f | %8.3f\n", rows, wide_ms, narrow_ms, narrow_ms / wide_ms);
+  }
+  for (const uint32_t rows : {1u, 2u}) {
+    if (!narrow.Fuses(rows, weights)) continue;
+    const double wide_ms = step.FusedMilliseconds(rows, wide);
+    const double narrow_ms = narrow_step.FusedMilliseconds(rows, narrow);
+    std::printf("%6u | %9.3f | %9.3f | %8.3f fused\n", rows, wide_ms, narrow_ms,
+                narrow_ms / wide_ms);
+  }
+}
+
 }  // namespace
 
 void LinearBench(const Ceilings& ceilings) {
-  const Step step;
+  const Step step(DType::kBf16);
   const DeviceFacts& facts = *TestLaunch(DType::kBf16).facts;
   LinearOp fast, invariant;
   KVS_CHECK(fast.Reserve({}, facts).has_value());
@@ -194,6 +232,7 @@ void LinearBench(const Ceilings& ceilings) {
     if (!fast.Fuses(rows, layer_weights)) continue;
     std::printf("%6u | %9.3f\n", rows, step.FusedMilliseconds(rows, fast));
   }
+  PrintFp8(step, fast, facts);
   PrintShapes(step, ceilings, false);
   PrintShapes(step, ceilings, true);
 }

@@ -18,6 +18,9 @@ float ValueAt(const HostMatrix& matrix, size_t i) {
       return F16ToFloat(static_cast<const uint16_t*>(matrix.data)[i]);
     case DType::kF32:
       return static_cast<const float*>(matrix.data)[i];
+    case DType::kF8E4M3:
+      return F8E4M3ToFloat(static_cast<const uint8_t*>(matrix.data)[i]) *
+             matrix.row_scales[i / matrix.cols];
   }
   return 0.0f;
 }
@@ -38,6 +41,24 @@ TEST(DummyWeightsTest, AreSpreadAroundZero) {
     EXPECT_NEAR(sum / count, 0.0, 3e-4);
     EXPECT_NEAR(std::sqrt(squares / count), 0.02, 3e-4);
   }
+}
+
+TEST(DummyWeightsTest, LayersAsFp8MeanTheSameDequantized) {
+  const std::string name = "model.layers.1.w";
+  DummyWeights weights(7, DType::kBf16, true);
+  EXPECT_FALSE(weights.WhyNotFp8("lm_head.weight", 301, 333).empty());
+  ASSERT_TRUE(weights.WhyNotFp8(name, 301, 333).empty());
+  const HostMatrix stored = *weights.Fp8Matrix(name, 301, 333);
+  EXPECT_EQ(weights.num_dequantized(), 0u);
+  const HostMatrix meant = *weights.Matrix(name, 301, 333);
+  EXPECT_EQ(weights.num_dequantized(), 1u);
+  const size_t count = 301 * 333;
+  double squares = 0.0;
+  for (size_t i = 0; i < count; ++i) {
+    ASSERT_EQ(ValueAt(stored, i), ValueAt(meant, i));
+    squares += ValueAt(meant, i) * ValueAt(meant, i);
+  }
+  EXPECT_NEAR(std::sqrt(squares / count), 0.02, 3e-4);
 }
 
 TEST(DummyWeightsTest, DependOnSeedAndNameAlone) {

@@ -177,9 +177,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Export{"ModelOpt", kModelOpt, false, true, true}),
     [](const auto& test) { return std::string(test.param.name); });
 
-Result<void> Check(const std::string& quantization) {
-  return CheckWeightQuantization(Json{{"quantization_config", Json::parse(quantization)}},
-                                 "/no/such/directory");
+Result<std::optional<Fp8Linear>> Check(const std::string& quantization) {
+  return ReadWeightQuantization(Json{{"quantization_config", Json::parse(quantization)}},
+                                "/no/such/directory");
 }
 
 TEST(Fp8WeightsTest, RefusesOtherSchemesByName) {
@@ -208,14 +208,38 @@ TEST(Fp8WeightsTest, RefusesOtherSchemesByName) {
   }
 }
 
+// Whether inputs are quantized by rows or as a whole, and in all of the layers.
+TEST(Fp8WeightsTest, ReadsWhetherProductsAreOfFp8) {
+  const auto read = [](const std::string& quantization) {
+    const auto found = Check(quantization);
+    EXPECT_TRUE(found) << quantization;
+    return !*found ? "no" : (*found)->all_layers ? "all layers" : "some layers";
+  };
+  EXPECT_STREQ(read(kCompressedTensor), "all layers");
+  EXPECT_STREQ(read(kCompressedChannel), "all layers");
+  EXPECT_STREQ(read(kModelOpt), "all layers");
+  EXPECT_STREQ(read(R"({"quant_method": "modelopt", "quant_algo": "FP8",
+                        "ignore": ["lm_head", "model.layers.0.mlp.down_proj"]})"),
+               "some layers");
+  EXPECT_STREQ(read(R"({"quant_method": "fp8", "weight_block_size": [128, 128]})"), "no");
+  EXPECT_STREQ(read(R"({"quant_method": "compressed-tensors", "config_groups": {"g": {
+                        "weights": {"strategy": "channel"}, "input_activations": null}}})"),
+               "no");
+  EXPECT_STREQ(read(R"({"quant_method": "compressed-tensors", "config_groups": {"g": {
+                        "weights": {"strategy": "block"}, "input_activations": {}}}})"),
+               "no");
+}
+
 TEST(Fp8WeightsTest, ReadsModelOptsOwnFile) {
   const TempDir dir;
   WriteFile(dir / "hf_quant_config.json",
             R"({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8",
                 "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}})");
-  EXPECT_TRUE(CheckWeightQuantization(Json::object(), dir.path()));
+  const auto read = ReadWeightQuantization(Json::object(), dir.path());
+  ASSERT_TRUE(read && *read);
+  EXPECT_TRUE((*read)->all_layers);
   WriteFile(dir / "hf_quant_config.json", R"({"quantization": {"quant_algo": "W4A16_AWQ"}})");
-  const auto checked = CheckWeightQuantization(Json::object(), dir.path());
+  const auto checked = ReadWeightQuantization(Json::object(), dir.path());
   ASSERT_FALSE(checked);
   EXPECT_THAT(checked.error().message(),
               HasSubstr("hf_quant_config.json: quantization.quant_algo is \"W4A16_AWQ\""));

@@ -24,7 +24,7 @@ KVS_NO_HOPPER(KvCacheDType::kF8E5M2)
 
 void PrepareStreamGemv(const DeviceFacts&) {}
 bool StreamGemvServes(const LinearParams&, const DeviceFacts&) { return false; }
-void StreamGemv(const LinearParams&, const Launch&) {
+void StreamGemv(const LinearParams&, const Launch&, const QuantizedRows*) {
   KVS_CHECK(!"linear layers: this device has no Hopper path");
 }
 

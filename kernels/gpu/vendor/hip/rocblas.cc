@@ -102,7 +102,9 @@ const std::string& BlasLt::Describe() const { return state_->description; }
 // rocBLAS chooses by tables made ahead of time.
 void BlasLt::Tune(std::span<const GpuWeight* const>, const TuneOptions&, Stream) {}
 
-void BlasLt::Run(const LinearParams& params, const Launch& launch) {
+bool BlasLt::MultipliesFp8() { return false; }
+
+void BlasLt::Run(const LinearParams& params, const Launch& launch, const QuantizedRows*) {
   // As rocBLAS sees it: out^T [out_features x rows] = W x^T, with W stored transposed.
   const auto& weight = static_cast<const GpuWeight&>(*params.weight);
   const int act = state_->options.act == DType::kF16 ? kTypeF16 : kTypeBf16;
