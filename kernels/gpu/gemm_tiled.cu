@@ -36,17 +36,32 @@ struct GemmParams {
   bool out_is_f32;
 };
 
+// Walks over the steps of a product in the order in which they are summed.
+struct StepWalk {
+  uint32_t in_features;
+  uint32_t slice = 0;
+  uint32_t k = 0;  // the step's first column
+
+  KVS_DEVICE void Advance() {
+    k += kStepK;
+    if (k % kSliceColumns != 0 && k < in_features) return;
+    k = (k - 1) / kSliceColumns * kSliceColumns + kPeriod;
+    if (k < in_features) return;
+    k = ++slice * kSliceColumns;
+  }
+};
+
 // Copies one step of kRows rows from `first` on to shared memory as [kRows][kStepK]: two rows fill
 // the 32 banks, so that fragments are read without conflicts. Rows past the last repeat it.
 template <uint32_t kRows, uint32_t kThreads, class T>
 KVS_DEVICE void CopyStep(T* shared, const void* matrix, uint32_t first, uint32_t num_rows,
-                         uint32_t in_features, uint32_t step) {
+                         uint32_t in_features, uint32_t first_k) {
 #pragma unroll
   for (uint32_t i = 0; i < CeilDiv(kRows * 4, kThreads); ++i) {
     const uint32_t piece = i * kThreads + threadIdx.x;
     if (kRows * 4 % kThreads != 0 && piece >= kRows * 4) break;
     const uint32_t row = min(first + piece / 4, num_rows - 1);
-    const uint32_t k = step * kStepK + piece % 4 * 8;
+    const uint32_t k = first_k + piece % 4 * 8;
     AsyncCopy16(shared + piece * 8, static_cast<const T*>(matrix) + size_t{row} * in_features + k,
                 k < in_features);
   }
@@ -139,22 +154,25 @@ __global__ __launch_bounds__(Tile::kThreads) void GemmTiledKernel(const GemmPara
   T* const shared = reinterpret_cast<T*>(dynamic_shared);
   const auto place = GemmPlace::Of<Tile>(params);
   const uint32_t num_steps = NumSteps(params.in_features);
-  const auto copy_weight = [&](uint32_t step) {
+  const auto copy_weight = [&](uint32_t step, uint32_t k) {
     CopyStep<Tile::kWeightRows, Tile::kThreads>(
         shared + step % Tile::kStages * Tile::kStageElements, params.weight, place.first_row,
-        params.out_features, params.in_features, step);
+        params.out_features, params.in_features, k);
   };
-  const auto copy_x = [&](uint32_t step) {
+  const auto copy_x = [&](uint32_t step, uint32_t k) {
     CopyStep<Tile::kTokens, Tile::kThreads>(
         shared + step % Tile::kStages * Tile::kStageElements + Tile::kWeightRows * kStepK, params.x,
-        place.first_token, params.num_rows, params.in_features, step);
+        place.first_token, params.num_rows, params.in_features, k);
   };
 
-  for (uint32_t step = 0; step < min(Tile::kStages - 1, num_steps); ++step) copy_weight(step);
+  StepWalk early{params.in_features}, ahead = early, at = early;
+  for (uint32_t step = 0; step < min(Tile::kStages - 1, num_steps); ++step, early.Advance()) {
+    copy_weight(step, early.k);
+  }
   WaitForPreviousKernel();
   AllowNextKernel();
-  for (uint32_t step = 0; step < Tile::kStages - 1; ++step) {
-    if (step < num_steps) copy_x(step);
+  for (uint32_t step = 0; step < Tile::kStages - 1; ++step, ahead.Advance()) {
+    if (step < num_steps) copy_x(step, ahead.k);
     CommitAsyncCopies();
   }
 
@@ -162,26 +180,22 @@ __global__ __launch_bounds__(Tile::kThreads) void GemmTiledKernel(const GemmPara
   const uint32_t warp_row = warp / Tile::kTokenWarps * Tile::kWarpRows;
   const uint32_t warp_token = warp % Tile::kTokenWarps * Tile::kWarpTokens;
   const uint32_t lane_offset = lane / 4 * kStepK + lane % 4 * 8;
-  const uint32_t segment_steps = SegmentSteps(params.in_features);
-  Accumulators<Tile> total, segment;
-  uint32_t segment_end = segment_steps;
-  for (uint32_t step = 0; step < num_steps; ++step) {
+  Accumulators<Tile> total, of_slice;
+  for (uint32_t step = 0; step < num_steps; ++step, ahead.Advance()) {
     WaitAsyncCopies<Tile::kStages - 2>();
     __syncthreads();  // the step is there, and all warps are past the one whose place is taken
     if (step + Tile::kStages - 1 < num_steps) {
-      copy_weight(step + Tile::kStages - 1);
-      copy_x(step + Tile::kStages - 1);
+      copy_weight(step + Tile::kStages - 1, ahead.k);
+      copy_x(step + Tile::kStages - 1, ahead.k);
     }
     CommitAsyncCopies();
-    if (step == segment_end) {
-      total.TakeFrom(segment);
-      segment_end += segment_steps;
-    }
     const T* stage = shared + step % Tile::kStages * Tile::kStageElements + lane_offset;
-    MultiplyStep<T>(segment, stage + warp_row * kStepK,
+    MultiplyStep<T>(of_slice, stage + warp_row * kStepK,
                     stage + (Tile::kWeightRows + warp_token) * kStepK);
+    const uint32_t slice = at.slice;
+    at.Advance();
+    if (at.slice != slice) total.TakeFrom(of_slice);
   }
-  total.TakeFrom(segment);
 
   const uint32_t row = place.first_row + warp_row + lane / 4;
   const uint32_t token = place.first_token + warp_token + lane % 4 * 2;

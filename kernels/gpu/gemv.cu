@@ -8,13 +8,14 @@ namespace {
 // Rows of x in flight per thread.
 constexpr uint32_t kLoadRows = 8;
 
-// The CTA's segments of x: rows of `stride` elements.
+// The CTA's pairs of x: rows of `stride` elements, zeros beyond in_features.
 template <class T>
 KVS_DEVICE void LoadX(const GemvParams& params, const GemvPlace& place, uint32_t stride, T* x) {
-  const uint32_t begin = place.first_segment * place.segment_steps * kStepK;
-  const uint32_t pieces = place.segments_per_cta * place.segment_steps * (kStepK / 8);
+  const uint32_t of_period = place.pairs_per_cta * (kPairColumns / 8);
+  const uint32_t pieces = NumPeriods(params.in_features) * of_period;
   for (uint32_t piece = threadIdx.x; piece < pieces; piece += kGemvThreads) {
-    const uint32_t k = begin + piece * 8;
+    const uint32_t k =
+        piece / of_period * kPeriod + place.first_pair * kPairColumns + piece % of_period * 8;
     for (uint32_t first = 0; first < params.num_rows; first += kLoadRows) {
       uint4 values[kLoadRows];
 #pragma unroll
@@ -58,14 +59,18 @@ KVS_DEVICE void StoreOut(const GemvParams& params, uint32_t token, uint32_t row,
   }
 }
 
-// Sums of one tile in shared memory, [segments_per_cta * tile_rows][8 * kTokenTiles].
+// Sums of one tile in shared memory, [slices of the CTA * tile_rows][8 * kTokenTiles].
 template <int kTokenTiles>
 struct TileSums {
   static constexpr uint32_t kTokens = 8 * kTokenTiles;
-  alignas(16) float values[kGemvWarps * 16 * kTokens];
+  // Where there is room, one is read while the next is written.
+  static constexpr uint32_t kBuffers = kTokenTiles == 1 ? 2 : 1;
+  alignas(16) float values[kGemvWarps * 2 * 16 * kTokens];
 
-  KVS_DEVICE void Put(const GemvPlace& place, const float (&sums)[kTokenTiles][4]) {
-    const uint32_t row = place.segment * place.tile_rows + place.row_in_tile + place.lane_row;
+  // `half`: which slice of the warp's pair.
+  KVS_DEVICE void Put(const GemvPlace& place, uint32_t half, const float (&sums)[kTokenTiles][4]) {
+    const uint32_t slice = place.pair * 2 + half;
+    const uint32_t row = slice * place.tile_rows + place.row_in_tile + place.lane_row;
     float* low = values + row * kTokens + place.lane_piece * 2;
 #pragma unroll
     for (int tile = 0; tile < kTokenTiles; ++tile) {
@@ -75,9 +80,8 @@ struct TileSums {
     }
   }
 
-  KVS_DEVICE float Get(const GemvPlace& place, uint32_t segment, uint32_t row,
-                       uint32_t token) const {
-    return values[(segment * place.tile_rows + row) * kTokens + token];
+  KVS_DEVICE float Get(const GemvPlace& place, uint32_t slice, uint32_t row, uint32_t token) const {
+    return values[(slice * place.tile_rows + row) * kTokens + token];
   }
 };
 
@@ -92,7 +96,7 @@ KVS_DEVICE void ForEachOutput(const GemvParams& params, const GemvPlace& place, 
   }
 }
 
-// The outputs of a tile, or the CTA's segments of them.
+// The outputs of a tile, or the CTA's slices of them.
 template <class T, int kTokenTiles>
 KVS_DEVICE void FinishTile(const GemvParams& params, const GemvPlace& place, uint32_t tile,
                            const TileSums<kTokenTiles>& sums) {
@@ -100,24 +104,24 @@ KVS_DEVICE void FinishTile(const GemvParams& params, const GemvPlace& place, uin
     ForEachOutput(params, place, tile, [&](uint32_t in_tile, uint32_t row, uint32_t token) {
       float sum = 0;
 #pragma unroll
-      for (uint32_t segment = 0; segment < kNumSegments; ++segment) {
-        sum += sums.Get(place, segment, in_tile, token);
+      for (uint32_t slice = 0; slice < kNumSlices; ++slice) {
+        sum += sums.Get(place, slice, in_tile, token);
       }
       StoreOut<T>(params, token, row, sum);
     });
     return;
   }
-  const size_t segment_stride = size_t{params.num_rows} * params.out_features;
+  const size_t slice_stride = size_t{params.num_rows} * params.out_features;
   ForEachOutput(params, place, tile, [&](uint32_t in_tile, uint32_t row, uint32_t token) {
-    float* to = params.partials + place.first_segment * segment_stride +
+    float* to = params.partials + place.first_pair * 2 * slice_stride +
                 size_t{token} * params.out_features + row;
-    for (uint32_t segment = 0; segment < place.segments_per_cta; ++segment) {
-      to[segment * segment_stride] = sums.Get(place, segment, in_tile, token);
+    for (uint32_t slice = 0; slice < place.pairs_per_cta * 2; ++slice) {
+      to[slice * slice_stride] = sums.Get(place, slice, in_tile, token);
     }
   });
 }
 
-// The last CTA of a team adds up the segments that all have left in memory.
+// The last CTA of a team adds up the slices that all have left in memory.
 template <class T>
 KVS_DEVICE void FinishTeam(const GemvParams& params, const GemvPlace& place) {
   __shared__ bool is_last;
@@ -130,16 +134,16 @@ KVS_DEVICE void FinishTeam(const GemvParams& params, const GemvPlace& place) {
   __syncthreads();
   if (!is_last) return;
   __threadfence();
-  const size_t segment_stride = size_t{params.num_rows} * params.out_features;
+  const size_t slice_stride = size_t{params.num_rows} * params.out_features;
   for (uint32_t tile = place.team; tile < place.num_tiles; tile += place.num_teams) {
     ForEachOutput(params, place, tile, [&](uint32_t, uint32_t row, uint32_t token) {
       const volatile float* from = params.partials + size_t{token} * params.out_features + row;
-      float parts[kNumSegments];
+      float parts[kNumSlices];
 #pragma unroll
-      for (uint32_t i = 0; i < kNumSegments; ++i) parts[i] = from[i * segment_stride];
+      for (uint32_t i = 0; i < kNumSlices; ++i) parts[i] = from[i * slice_stride];
       float sum = 0;
 #pragma unroll
-      for (uint32_t i = 0; i < kNumSegments; ++i) sum += parts[i];
+      for (uint32_t i = 0; i < kNumSlices; ++i) sum += parts[i];
       StoreOut<T>(params, token, row, sum);
     });
   }
@@ -160,7 +164,8 @@ __global__ __launch_bounds__(kGemvThreads,
   KVS_DYNAMIC_SHARED(uint4, dynamic_shared, 16);
   auto* const rings = reinterpret_cast<GemvGroup*>(dynamic_shared);
   T* const shared_x = reinterpret_cast<T*>(rings + kGemvWarps * params.num_groups);
-  __shared__ TileSums<kTokenTiles> sums_of_tile[2];
+  constexpr uint32_t kBuffers = TileSums<kTokenTiles>::kBuffers;
+  __shared__ TileSums<kTokenTiles> sums_of_tile[kBuffers];
 
   const GemvPlace place(params);
   GemvGroup* const ring = rings + threadIdx.x / kWarpSize * params.num_groups;
@@ -175,29 +180,35 @@ __global__ __launch_bounds__(kGemvThreads,
 #pragma unroll
   for (uint32_t i = 0; i < kTokenTiles; ++i) {
     x[i] = shared_x + min(i * 8 + place.lane_row, params.num_rows - 1) * stride +
-           place.segment * place.segment_steps * kStepK + place.lane_piece * 8;
+           place.pair * kPairColumns + place.lane_piece * 8;
   }
 
-  uint32_t slot = 0, parity = 0;
-  for (uint32_t tile = place.team; tile < place.num_tiles; tile += place.num_teams, parity ^= 1) {
-    float sums[kTokenTiles][4] = {};
-    for (uint32_t base = 0; base < place.num_steps; base += kGroupSteps) {
+  uint32_t slot = 0, buffer = 0;
+  for (uint32_t tile = place.team; tile < place.num_tiles; tile += place.num_teams) {
+    float sums[2][kTokenTiles][4] = {};
+    for (uint32_t period = 0; period < place.num_periods; ++period) {
       WaitForGroup(params.num_groups);
       SyncWarp();  // what the other lanes have copied is there
 #pragma unroll
       for (uint32_t i = 0; i < kGroupSteps; ++i) {
-        if (base + i >= place.num_steps) break;
-        MultiplyStep<T>(sums, ring[slot].At(place.lane_row, i, place.lane_piece),
+        MultiplyStep<T>(sums[i * kStepK / kSliceColumns],
+                        ring[slot].At(place.lane_row, i, place.lane_piece),
                         ring[slot].At(place.lane_row + 8, i, place.lane_piece), x,
-                        (base + i) * kStepK);
+                        period * place.pairs_per_cta * kPairColumns + i * kStepK);
       }
       SyncWarp();  // all lanes have read the group
       cursor.Copy(ring[slot]);
       slot = slot + 1 == params.num_groups ? 0 : slot + 1;
     }
-    sums_of_tile[parity].Put(place, sums);
+    sums_of_tile[buffer].Put(place, 0, sums[0]);
+    sums_of_tile[buffer].Put(place, 1, sums[1]);
     __syncthreads();
-    FinishTile<T>(params, place, tile, sums_of_tile[parity]);
+    FinishTile<T>(params, place, tile, sums_of_tile[buffer]);
+    if constexpr (kBuffers == 1) {
+      __syncthreads();
+    } else {
+      buffer ^= 1;
+    }
   }
   if (params.split > 1) FinishTeam<T>(params, place);
 }
@@ -218,11 +229,12 @@ void DispatchGemv(DType act, uint32_t num_rows, F&& f) {
 
 // What GemvKernel declares by itself, at least.
 size_t StaticShared(uint32_t num_rows) {
-  return TokenTiles(num_rows) * 2 * sizeof(TileSums<1>) + 128;
+  const uint32_t tiles = TokenTiles(num_rows);
+  return std::max(tiles, TileSums<1>::kBuffers) * sizeof(TileSums<1>) + 128;
 }
 
 bool FitsWorkspace(const LinearParams& params, const GemvWorkspace& workspace, uint32_t split) {
-  return split == 1 || size_t{kNumSegments} * params.num_rows * params.weight->out_features <=
+  return split == 1 || size_t{kNumSlices} * params.num_rows * params.weight->out_features <=
                            workspace.num_partials;
 }
 
@@ -237,7 +249,7 @@ GemvPlan ChoosePlan(const LinearParams& params, const GemvWorkspace& workspace,
                     const DeviceFacts& facts) {
   constexpr size_t kGroupBytes = kGemvWarps * sizeof(GemvGroup);
   const size_t limit = facts.max_shared_bytes - StaticShared(params.num_rows);
-  for (uint32_t split = 1; split <= kNumSegments; split *= 2) {
+  for (uint32_t split = 1; split <= kNumPairs; split *= 2) {
     const size_t x_bytes =
         size_t{params.num_rows} * GemvSharedStride(params.weight->in_features, split) * 2;
     if (x_bytes + 2 * kGroupBytes > limit || !FitsWorkspace(params, workspace, split)) continue;

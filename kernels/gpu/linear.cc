@@ -159,7 +159,7 @@ bool LinearOp::Fuses(uint32_t num_rows, std::span<const GpuWeight* const> weight
 }
 
 bool LinearOp::RunStreaming(const LinearParams& params, const Launch& launch) {
-  if (!options_.batch_invariant && StreamGemvServes(params, facts_)) {
+  if (StreamGemvServes(params, facts_)) {
     StreamGemv(params, launch);
     return true;
   }

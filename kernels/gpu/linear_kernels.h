@@ -1,17 +1,18 @@
 // The matrix products of this folder, out = x * W^T, and the order in which they sum.
 //
-// gemv.cu streams the weights once past a few rows of x; gemm_tiled.cu serves any number of rows.
-// Both compute every output element by the same operations in the same order, so that a row's
-// result depends on that row and W alone, bit for bit, whatever the other rows and whichever of the
-// two ran:
+// gemv.cu streams the weights once past a few rows of x, hopper/stream_gemv.cu does so faster on
+// compute capability 9.0; gemm_tiled.cu serves any number of rows. All compute every output element
+// by the same operations in the same order, so that a row's result depends on that row and W alone,
+// bit for bit, whatever the other rows and whichever of the three ran:
 //
-//   - `in_features` is cut into steps of kStepK, padded with zeros, and the steps into at most
-//     kNumSegments contiguous segments of SegmentSteps steps.
-//   - A segment is one float32 accumulator of 16x8x16 tensor-core products with W as the left
-//     operand. Slot i of a step's products holds the same element of W in both kernels: lane t of
-//     a group of four multiplies elements 8t..8t+3 in the first product and 8t+4..8t+7 in the
-//     second (a 16-byte piece of a row is two fragments as it is loaded).
-//   - The segments' sums are added to 0 from the first to the last.
+//   - `in_features` is cut into steps of kStepK, padded with zeros. Every kPeriod columns are dealt
+//     out to kNumSlices slices, kSliceColumns to each.
+//   - A slice is one float32 accumulator of 16x8x16 tensor-core products with W as the left
+//     operand, over its columns in ascending order. Slot i of a step's products holds the same
+//     element of W in all kernels: lane t of a group of four multiplies elements 8t..8t+3 in the
+//     first product and 8t+4..8t+7 in the second (a 16-byte piece of a row is two fragments as it
+//     is loaded).
+//   - The slices' sums are added to 0 from the first to the last.
 #pragma once
 
 #include <algorithm>
@@ -24,13 +25,13 @@
 namespace kvs::gpu {
 
 inline constexpr uint32_t kStepK = 32;
-inline constexpr uint32_t kNumSegments = 8;
+inline constexpr uint32_t kNumSlices = 16;
+inline constexpr uint32_t kSliceColumns = 2 * kStepK;
+inline constexpr uint32_t kPeriod = kNumSlices * kSliceColumns;
 
 constexpr uint32_t CeilDiv(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 constexpr uint32_t NumSteps(uint32_t in_features) { return CeilDiv(in_features, kStepK); }
-constexpr uint32_t SegmentSteps(uint32_t in_features) {
-  return CeilDiv(NumSteps(in_features), kNumSegments);
-}
+constexpr uint32_t NumPeriods(uint32_t in_features) { return CeilDiv(in_features, kPeriod); }
 
 // Device memory that Gemv keeps partial sums in when several CTAs share an output. One stream at a
 // time may use it.
@@ -65,10 +66,9 @@ struct QuantizedRows {
 void QuantizeRows(const LinearParams& params, const QuantizedRows& to, const Launch& launch);
 
 // hopper/stream_gemv.cu: compute capability 9.0 alone, and the only one that does more than
-// multiply (LinearParams::norm_weight, finish). Sums in an order of its own, which is the same for
-// every number of rows. The only one, too, that takes weights of kF8E4M3: it sums products of codes
-// in float32, and multiplies the sum by the scales of both rows. It quantizes up to
-// kMaxQuantizingRows rows of x itself; more are given as `quantized`.
+// multiply (LinearParams::norm_weight, finish). The only one, too, that takes weights of kF8E4M3:
+// it sums products of codes in float32, and multiplies the sum by the scales of both rows. It
+// quantizes up to kMaxQuantizingRows rows of x itself; more are given as `quantized`.
 inline constexpr uint32_t kMaxStreamRows = 8;
 inline constexpr uint32_t kMaxQuantizingRows = 2;
 

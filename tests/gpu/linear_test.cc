@@ -254,13 +254,8 @@ TEST(GpuLinear, RowsDoNotDependOnTheirCompany) {
       for (const uint32_t num_rows : {1u, 7u, 16u, 32u}) {
         if (problem.GemvServes(num_rows)) expect_same(problem.ByGemv(num_rows, true), "gemv");
       }
-      if (!problem.StreamServes(1)) continue;
-      const auto alone = problem.ByStream(1, true);
-      for (const uint32_t num_rows : {2u, 7u, 8u}) {
-        if (!problem.StreamServes(num_rows)) continue;
-        const auto got = problem.ByStream(num_rows, true);
-        EXPECT_EQ(std::memcmp(got.data(), alone.data(), alone.size() * sizeof(float)), 0)
-            << "stream " << out_features << "x" << in_features << " rows " << num_rows;
+      for (const uint32_t num_rows : {1u, 2u, 7u, 8u}) {
+        if (problem.StreamServes(num_rows)) expect_same(problem.ByStream(num_rows, true), "stream");
       }
     }
   }

@@ -7,7 +7,7 @@
 // ended, as W depends on no kernel, so that memory does not fall idle while x is awaited. A
 // consumer warp multiplies its slice of each stage's columns, with W as the left operand of the
 // matrix instruction; at a tile's end the consumers' sums are added up in the order of the slices.
-// The order of all sums depends on in_features alone.
+// The order of all sums depends on in_features alone, and is that of linear_kernels.h.
 //
 // W may be FP8: then x is codes too, given so or made on the way (stream_gemv_quantize.cuh); their
 // products are exact, their sums float32, and a sum is multiplied by the scales of both rows.

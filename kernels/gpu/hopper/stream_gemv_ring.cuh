@@ -34,12 +34,14 @@ inline constexpr uint32_t kProducerWarps = 4;
 inline constexpr uint32_t kStreamThreads = kConsumerThreads + kProducerWarps * kWarpSize;
 
 inline constexpr uint32_t kTileRows = 16;
-// Of a row, in bytes: 1024 columns of 16 bits, or 2048 of FP8. Everything below counts in bytes, so
-// that both are the same walk; a step is 64 bytes, 16 of each lane of a group of four.
+// Of a row, in bytes: a period's columns of 16 bits, or twice as many of FP8. Everything below
+// counts in bytes, so that both are the same walk; a step is 64 bytes, 16 of each lane of a group
+// of four.
 inline constexpr uint32_t kChunk = 2048;
 inline constexpr uint32_t kSlice = kChunk / kConsumerWarps;
 inline constexpr uint32_t kStep = 64;
 inline constexpr uint32_t kSliceSteps = kSlice / kStep;
+static_assert(kChunk == kPeriod * 2 && kConsumerWarps == kNumSlices);
 // x of at most so many chunks is held in registers (stream_gemv_x.cuh): of many where it is codes.
 inline constexpr uint32_t kRegisterChunks = 4;
 inline constexpr uint32_t kManyRegisterChunks = 7;

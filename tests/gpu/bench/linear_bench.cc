@@ -127,15 +127,13 @@ class Step {
   std::vector<GpuWeight> linear_;
 };
 
-// By the kernel that streams, or by the portable one.
-void PrintShapes(const Step& step, const Ceilings& ceilings, bool portable) {
-  std::printf("\n%s by shape: microseconds, share of the read bandwidth\n%14s",
-              portable ? "portable gemv" : "own kernel", "rows");
+void PrintShapes(const Step& step, const Ceilings& ceilings) {
+  std::printf("\nown kernel by shape: microseconds, share of the read bandwidth\n%14s", "rows");
   for (const Shape& shape : kLayer) std::printf(" | %15s", shape.name);
   std::printf(" | %15s\n", kLmHead.name);
   const DeviceFacts& facts = *TestLaunch(DType::kBf16).facts;
   LinearOp op;
-  KVS_CHECK(op.Reserve({.batch_invariant = portable, .cache_dir = {}}, facts).has_value());
+  KVS_CHECK(op.Reserve({}, facts).has_value());
   for (const uint32_t rows : {1u, 2u, 4u, 8u}) {
     std::printf("%14u", rows);
     const auto print = [&](const Shape& shape) {
@@ -233,8 +231,7 @@ void LinearBench(const Ceilings& ceilings) {
     std::printf("%6u | %9.3f\n", rows, step.FusedMilliseconds(rows, fast));
   }
   PrintFp8(step, fast, facts);
-  PrintShapes(step, ceilings, false);
-  PrintShapes(step, ceilings, true);
+  PrintShapes(step, ceilings);
 }
 
 }  // namespace kvs::gpu
