@@ -65,7 +65,8 @@ std::optional<DeviceBudget> BudgetOf(const ServerOptions& asked, const ModelConf
       .max_num_logits_rows = MaxLogitsRows(asked.scheduler),
       .block_size = asked.cache.block_size};
   const bool fp8 = config.fp8_linear && config.fp8_linear->all_layers &&
-                   backend.WhyNoFp8(config.hidden_size, config.hidden_size).empty();
+                   backend.WhyNoFp8(config.hidden_size, config.hidden_size).empty() &&
+                   backend.WhyNoFp8(config.hidden_size, config.intermediate_size).empty();
   return DeviceBudget{
       memory->total, memory->free,
       Model::DeviceBytes(config, limits, asked.model.dtype.value_or(config.checkpoint_dtype), fp8)};
