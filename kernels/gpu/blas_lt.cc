@@ -24,7 +24,7 @@ struct Layouts {
 };
 
 struct Plan {
-  bool is_fp8;
+  BlasLtKind kind;
   Layouts layouts;
   cublasLtMatmulAlgo_t algo;
 };
@@ -44,6 +44,10 @@ constexpr auto kWeightScaleMode = static_cast<cublasLtMatmulDescAttributes_t>(31
 constexpr auto kXScaleMode = static_cast<cublasLtMatmulDescAttributes_t>(32);
 constexpr int32_t kScalesOfRows = 3;
 
+// Up to so many rows the library is faster where it does not scale, with a kernel that does so
+// behind it.
+constexpr uint32_t kMaxSumsRows = 128;
+
 void CheckStatus(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   std::fprintf(stderr, "cuBLASLt: %s: status %d\n", what, static_cast<int>(status));
@@ -62,7 +66,7 @@ struct BlasLt::State {
   Options options;
   BlasLtLibrary api;
   cublasLtHandle_t handle = nullptr;
-  cublasLtMatmulDescOpaque_t product, fp8_product;
+  cublasLtMatmulDescOpaque_t product, fp8_product, fp8_sums;
   bool multiplies_fp8 = false;
   cublasLtMatmulPreferenceOpaque_t preference;
   std::string description;
@@ -80,9 +84,12 @@ struct BlasLt::State {
                                                int count);
   const Plan& PlanOf(const BlasLtShape& shape);
   void InitFp8();
-  const cublasLtMatmulDescOpaque_t& ProductOf(const BlasLtShape& shape) const {
-    return shape.is_fp8 ? fp8_product : product;
+  const cublasLtMatmulDescOpaque_t& ProductOf(BlasLtKind kind) const {
+    return kind == BlasLtKind::k16Bits ? product
+           : kind == BlasLtKind::kFp8  ? fp8_product
+                                       : fp8_sums;
   }
+  BlasLtShape ShapeOf(const GpuWeight& weight, uint32_t num_rows, bool out_is_f32) const;
   cublasStatus_t Multiply(const Plan& plan, const Operands& operands, Stream stream) const;
   double TimeMs(const Plan& plan, std::span<const GpuWeight* const> weights, Operands operands,
                 Stream stream) const;
@@ -123,8 +130,24 @@ Result<void> BlasLt::State::Init() {
   return {};
 }
 
+BlasLtShape BlasLt::State::ShapeOf(const GpuWeight& weight, uint32_t num_rows,
+                                   bool out_is_f32) const {
+  BlasLtShape shape = {num_rows, weight.out_features, weight.in_features, out_is_f32};
+  if (weight.dtype != DType::kF8E4M3) return shape;
+  const size_t num_sums = size_t{std::bit_ceil(num_rows)} * weight.out_features;
+  const bool few = num_rows <= kMaxSumsRows && num_sums <= options.num_sums;
+  shape.kind = few ? BlasLtKind::kFp8Sums : BlasLtKind::kFp8;
+  shape.out_is_f32 = out_is_f32 || few;
+  return shape;
+}
+
 void BlasLt::State::InitFp8() {
-  fp8_product = product;
+  fp8_sums = product;
+  constexpr int8_t kFast = 1;
+  CheckStatus(
+      api.MatmulDescSetAttribute(&fp8_sums, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &kFast, sizeof kFast),
+      "sums of FP8");
+  fp8_product = fp8_sums;
   for (const auto mode : {kWeightScaleMode, kXScaleMode}) {
     if (api.MatmulDescSetAttribute(&fp8_product, mode, &kScalesOfRows, sizeof kScalesOfRows) !=
         CUBLAS_STATUS_SUCCESS) {
@@ -138,13 +161,13 @@ void BlasLt::State::InitFp8() {
     CheckStatus(api.MatmulDescSetAttribute(&fp8_product, pointer, &some_scales, sizeof some_scales),
                 "scales");
   }
-  const BlasLtShape shape = {64, 1024, 1024, false, true};
+  const BlasLtShape shape = {256, 1024, 1024, false, BlasLtKind::kFp8};
   multiplies_fp8 = !Candidates(shape, MakeLayouts(shape), 1).empty();
 }
 
 Layouts BlasLt::State::MakeLayouts(const BlasLtShape& shape) const {
   const cudaDataType_t act = options.act == DType::kF16 ? CUDA_R_16F : CUDA_R_16BF;
-  const cudaDataType_t in = shape.is_fp8 ? CUDA_R_8F_E4M3 : act;
+  const cudaDataType_t in = shape.kind == BlasLtKind::k16Bits ? act : CUDA_R_8F_E4M3;
   Layouts layouts;
   const auto init = [&](cublasLtMatrixLayoutOpaque_t& layout, cudaDataType_t type, uint64_t rows,
                         uint64_t columns) {
@@ -163,7 +186,7 @@ std::vector<cublasLtMatmulAlgo_t> BlasLt::State::Candidates(const BlasLtShape& s
                                                             const Layouts& layouts, int count) {
   std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(count));
   auto sides = layouts;
-  auto desc = ProductOf(shape);
+  auto desc = ProductOf(shape.kind);
   int found = 0;
   const auto status =
       api.MatmulAlgoGetHeuristic(handle, &desc, &sides.weight, &sides.x, &sides.out, &sides.out,
@@ -179,8 +202,8 @@ std::vector<cublasLtMatmulAlgo_t> BlasLt::State::Candidates(const BlasLtShape& s
 const Plan& BlasLt::State::PlanOf(const BlasLtShape& shape) {
   const auto found = plans.find(shape);
   if (found != plans.end()) return found->second;
-  Plan plan = {.is_fp8 = shape.is_fp8, .layouts = MakeLayouts(shape), .algo = {}};
-  auto desc = ProductOf(shape);
+  Plan plan = {.kind = shape.kind, .layouts = MakeLayouts(shape), .algo = {}};
+  auto desc = ProductOf(shape.kind);
   const auto algo = tuned.find(shape.Bucket());
   cublasLtMatmulHeuristicResult_t result;
   if (algo != tuned.end() &&
@@ -201,8 +224,8 @@ cublasStatus_t BlasLt::State::Multiply(const Plan& plan, const Operands& operand
                                        Stream stream) const {
   constexpr float kOne = 1, kZero = 0;
   auto layouts = plan.layouts;
-  auto desc = plan.is_fp8 ? fp8_product : product;
-  if (plan.is_fp8) {
+  auto desc = ProductOf(plan.kind);
+  if (plan.kind == BlasLtKind::kFp8) {
     const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const void* scales) {
       CheckStatus(api.MatmulDescSetAttribute(&desc, attribute, &scales, sizeof scales), "scales");
     };
@@ -235,18 +258,17 @@ void BlasLt::Run(const LinearParams& params, const Launch& launch, const Quantiz
   const auto& weight = static_cast<const GpuWeight&>(*params.weight);
   const bool is_fp8 = weight.dtype == DType::kF8E4M3;
   KVS_CHECK(is_fp8 ? quantized != nullptr : weight.dtype == state_->options.act);
-  const Plan& plan = state_->PlanOf({.num_rows = params.num_rows,
-                                     .out_features = weight.out_features,
-                                     .in_features = weight.in_features,
-                                     .out_is_f32 = params.out_is_f32,
-                                     .is_fp8 = is_fp8});
+  const Plan& plan = state_->PlanOf(state_->ShapeOf(weight, params.num_rows, params.out_is_f32));
+  const bool sums = plan.kind == BlasLtKind::kFp8Sums;
   Operands operands = {weight.data.data(), params.x, params.out};
   if (is_fp8) {
     operands.x = quantized->codes;
     operands.row_scales = weight.row_scales.data();
     operands.x_scales = quantized->scales;
   }
+  if (sums) operands.out = state_->options.sums;
   CheckStatus(state_->Multiply(plan, operands, launch.stream), "a linear layer");
+  if (sums) ScaleSums(params, state_->options.sums, *quantized, launch);
 }
 
 namespace {
@@ -279,7 +301,7 @@ void BlasLt::State::TuneShape(const BlasLtShape& shape, std::span<const GpuWeigh
                               const Operands& operands, Stream stream) {
   const bool many_rows = shape.num_rows >= kManyRows;
   const auto in_turn = weights.first(many_rows ? 1 : std::min(weights.size(), kMaxWeightsInTurn));
-  Plan plan = {.is_fp8 = shape.is_fp8, .layouts = MakeLayouts(shape), .algo = {}};
+  Plan plan = {.kind = shape.kind, .layouts = MakeLayouts(shape), .algo = {}};
   double best_ms = std::numeric_limits<double>::infinity();
   for (const auto& algo : Candidates(shape, plan.layouts, many_rows ? 4 : 8)) {
     plan.algo = algo;
@@ -305,21 +327,24 @@ void BlasLt::Tune(std::span<const GpuWeight* const> weights, const TuneOptions& 
   const Scratch x(max_rows * x_columns * 2), x_scales(max_rows * sizeof(float));
   const Scratch out(max_rows * out_columns * (options.out_is_f32 ? 4 : 2));
   if (x.data() == nullptr || x_scales.data() == nullptr || out.data() == nullptr) return;
-  const Operands operands = {nullptr, x.data(), out.data(), nullptr, x_scales.data()};
+  const auto operands_of = [&](const BlasLtShape& shape) {
+    const bool sums = shape.kind == BlasLtKind::kFp8Sums;
+    return Operands{nullptr, x.data(), sums ? state_->options.sums : out.data(), nullptr,
+                    x_scales.data()};
+  };
   bool changed = false;
   const auto start = std::chrono::steady_clock::now();
   for (uint32_t rows = std::bit_ceil(options.min_rows); rows <= max_rows; rows *= 2) {
     for (const auto& [kind, same_shape] : by_shape) {
-      const auto [out_features, in_features, is_fp8] = kind;
-      const BlasLtShape shape = {rows, out_features, in_features, options.out_is_f32, is_fp8};
+      const BlasLtShape shape = state_->ShapeOf(*same_shape[0], rows, options.out_is_f32);
       const std::chrono::duration<double, std::milli> spent =
           std::chrono::steady_clock::now() - start;
       if (state_->tuned.contains(shape)) {
-        state_->LoadKernel(shape, *same_shape[0], operands, stream);
+        state_->LoadKernel(shape, *same_shape[0], operands_of(shape), stream);
         continue;
       }
       if (spent.count() > options.budget_ms) continue;
-      state_->TuneShape(shape, same_shape, operands, stream);
+      state_->TuneShape(shape, same_shape, operands_of(shape), stream);
       changed = true;
     }
   }

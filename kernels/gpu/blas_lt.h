@@ -25,6 +25,8 @@ class BlasLt {
     DType act = DType::kBf16;   // of x, and of weights that are not FP8
     void* workspace = nullptr;  // device memory, 256-byte aligned; used by every product
     size_t workspace_bytes = 0;
+    float* sums = nullptr;  // device memory for [num_rows, out_features] sums of FP8 products
+    size_t num_sums = 0;
     // Where Tune keeps what it found: this and the library's version are the file's name. Empty:
     // nowhere.
     std::string cache_prefix;

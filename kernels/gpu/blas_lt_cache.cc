@@ -22,11 +22,12 @@ BlasLtAlgorithms ReadBlasLtCache(const std::string& path) {
     std::istringstream words(line);
     BlasLtShape shape;
     cublasLtMatmulAlgo_t algo = {};
-    words >> shape.num_rows >> shape.out_features >> shape.in_features >> shape.out_is_f32 >>
-        shape.is_fp8;
+    uint32_t kind = 0;
+    words >> shape.num_rows >> shape.out_features >> shape.in_features >> shape.out_is_f32 >> kind;
+    shape.kind = static_cast<BlasLtKind>(kind);
     words >> std::hex;
     for (size_t i = 0; i < kAlgoWords; ++i) words >> algo.data[i];
-    if (words) algorithms[shape] = algo;
+    if (words && kind <= static_cast<uint32_t>(BlasLtKind::kFp8Sums)) algorithms[shape] = algo;
   }
   return algorithms;
 }
@@ -39,7 +40,7 @@ void WriteBlasLtCache(const std::string& path, const BlasLtAlgorithms& algorithm
   std::ofstream file(draft);
   for (const auto& [shape, algo] : algorithms) {
     file << std::dec << shape.num_rows << ' ' << shape.out_features << ' ' << shape.in_features
-         << ' ' << shape.out_is_f32 << ' ' << shape.is_fp8 << std::hex;
+         << ' ' << shape.out_is_f32 << ' ' << static_cast<uint32_t>(shape.kind) << std::hex;
     for (const uint64_t word : algo.data) file << ' ' << word;
     file << '\n';
   }

@@ -11,18 +11,21 @@
 
 namespace kvs::gpu {
 
+// What is multiplied: 16 bits, or FP8 codes, whose sums the library scales by rows, or leaves.
+enum class BlasLtKind : uint8_t { k16Bits, kFp8, kFp8Sums };
+
 // One product: out [num_rows, out_features] = x [num_rows, in_features] * W^T.
 struct BlasLtShape {
   uint32_t num_rows;
   uint32_t out_features;
   uint32_t in_features;
   bool out_is_f32;
-  bool is_fp8 = false;  // of codes, else of 16 bits
+  BlasLtKind kind = BlasLtKind::k16Bits;
   auto operator<=>(const BlasLtShape&) const = default;
 
   // The shape that was tuned for this one: its rows rounded up to a power of two.
   BlasLtShape Bucket() const {
-    return {std::bit_ceil(num_rows), out_features, in_features, out_is_f32, is_fp8};
+    return {std::bit_ceil(num_rows), out_features, in_features, out_is_f32, kind};
   }
 };
 

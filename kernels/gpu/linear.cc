@@ -61,6 +61,8 @@ Result<void> LinearOp::Reserve(const LinearOptions& options, const DeviceFacts& 
     BlasLt::Options blas = {.act = options.act,
                             .workspace = bytes,
                             .workspace_bytes = kBlasWorkspaceBytes,
+                            .sums = gemv_.partials,
+                            .num_sums = gemv_.num_partials,
                             .cache_prefix = {}};
     if (!options.cache_dir.empty()) {
       blas.cache_prefix = options.cache_dir + "/gemm-" + FileName(facts.name) + "-" +

@@ -64,6 +64,9 @@ struct QuantizedRows {
 };
 // quantize_rows.cu: params.x as its weight, of kF8E4M3, wants it.
 void QuantizeRows(const LinearParams& params, const QuantizedRows& to, const Launch& launch);
+// scale_sums.cu: params.out from `sums` [num_rows, out_features] of products of codes.
+void ScaleSums(const LinearParams& params, const float* sums, const QuantizedRows& quantized,
+               const Launch& launch);
 
 // hopper/stream_gemv.cu: compute capability 9.0 alone, and the only one that does more than
 // multiply (LinearParams::norm_weight, finish). The only one, too, that takes weights of kF8E4M3:

@@ -31,7 +31,8 @@ TEST_F(BlasLtCache, GivesBackWhatWasWritten) {
   EXPECT_TRUE(ReadBlasLtCache(Path()).empty());
   const BlasLtAlgorithms written = {{{16, 4096, 4096, false}, Algo(1)},
                                     {{16, 4096, 4096, true}, Algo(0xfe)},
-                                    {{16, 4096, 4096, true, true}, Algo(0xfd)},
+                                    {{16, 4096, 4096, true, BlasLtKind::kFp8}, Algo(0xfd)},
+                                    {{16, 4096, 4096, true, BlasLtKind::kFp8Sums}, Algo(0xfc)},
                                     {{8192, 128256, 4096, true}, Algo(0)}};
   WriteBlasLtCache(Path(), written);
   const BlasLtAlgorithms read = ReadBlasLtCache(Path());
@@ -45,7 +46,8 @@ TEST_F(BlasLtCache, GivesBackWhatWasWritten) {
 
 TEST_F(BlasLtCache, PassesOverLinesThatCannotBeRead) {
   WriteBlasLtCache(Path(), {{{16, 64, 64, false}, Algo(3)}});
-  std::ofstream(Path(), std::ios::app) << "32 64\nnot a line\n\n64 64 64 0 0 zz\n";
+  std::ofstream(Path(), std::ios::app)
+      << "32 64\nnot a line\n\n64 64 64 0 0 zz\n64 64 64 0 3 1 2 3 4 5 6 7 8\n";
   EXPECT_EQ(ReadBlasLtCache(Path()).size(), 1u);
 }
 
@@ -59,7 +61,8 @@ TEST_F(BlasLtCache, AFolderThatCannotBeMadeIsNoError) {
 TEST_F(BlasLtCache, RowsShareTheAlgorithmOfTheNextPowerOfTwo) {
   EXPECT_EQ((BlasLtShape{9, 64, 32, false}.Bucket()), (BlasLtShape{16, 64, 32, false}));
   EXPECT_EQ((BlasLtShape{16, 64, 32, true}.Bucket()), (BlasLtShape{16, 64, 32, true}));
-  EXPECT_EQ((BlasLtShape{3, 64, 32, true, true}.Bucket()), (BlasLtShape{4, 64, 32, true, true}));
+  constexpr auto kFp8 = BlasLtKind::kFp8;
+  EXPECT_EQ((BlasLtShape{3, 64, 32, true, kFp8}.Bucket()), (BlasLtShape{4, 64, 32, true, kFp8}));
 }
 
 }  // namespace
