@@ -281,7 +281,8 @@ TEST(GpuFp8Linear, StreamNormalizesAndFinishes) {
   }
 }
 
-// The library adds up in less than float32 within a step of its own.
+// The library, which multiplies more than a few rows, adds up in less than float32: 1.3e-3 where
+// inputs were rounded by 2.6e-2 before.
 TEST(GpuFp8Linear, OpMatchesReferenceTunedAndNot) {
   for (const DType act : {DType::kBf16, DType::kF16}) {
     const Launch launch = TestLaunch(act);
@@ -303,7 +304,7 @@ TEST(GpuFp8Linear, OpMatchesReferenceTunedAndNot) {
             const std::vector<double> first(want.begin(),
                                             want.begin() + static_cast<ptrdiff_t>(got.size()));
             const double error = RelativeRms(got, first);
-            EXPECT_LT(error, out_is_f32 ? 1e-3 : 3e-3) << num_rows;
+            EXPECT_LT(error, !out_is_f32 || num_rows > kMaxStreamRows ? 3e-3 : 2e-5) << num_rows;
             if (!tuned && out_is_f32)
               std::printf("%4u rows: relative error %.1e\n", num_rows, error);
           }
