@@ -10,6 +10,7 @@
 #include <string>
 
 #include "kvserve/float_bits.h"
+#include "model/checkpoint.h"
 #include "model/safetensors.h"
 #include "unit/model/model_fixture.h"
 #include "unit/model/model_runner.h"
@@ -128,6 +129,32 @@ Logits RunFrom(const std::filesystem::path& dir) {
   return runner.RunAll(sequence, 512);
 }
 
+// What the checkpoint hands out as FP8 means what `plain` holds.
+void ExpectCodesOf(const std::filesystem::path& dir, const std::vector<TestTensor>& plain,
+                   float input_scale) {
+  const auto checkpoint = Checkpoint::Open(dir);
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message();
+  for (const TestTensor& tensor : plain) {
+    if (tensor.shape.size() != 2) continue;
+    const auto rows = static_cast<uint32_t>(tensor.shape[0]);
+    const auto cols = static_cast<uint32_t>(tensor.shape[1]);
+    const std::string why = (*checkpoint)->WhyNotFp8(tensor.name, rows, cols);
+    EXPECT_EQ(why.empty(), tensor.name.ends_with("_proj.weight")) << tensor.name << why;
+    if (!why.empty()) continue;
+    const auto matrix = (*checkpoint)->Fp8Matrix(tensor.name, rows, cols);
+    ASSERT_TRUE(matrix) << matrix.error().message();
+    EXPECT_EQ(matrix->dtype, DType::kF8E4M3);
+    EXPECT_EQ(matrix->input_scale, input_scale);
+    std::vector<float> means(size_t{rows} * cols);
+    for (size_t i = 0; i < means.size(); ++i) {
+      means[i] = F8E4M3ToFloat(static_cast<const uint8_t*>(matrix->data)[i]) *
+                 matrix->row_scales[i / cols];
+    }
+    EXPECT_EQ(FloatBytes(means), tensor.bytes) << tensor.name;
+  }
+  EXPECT_EQ((*checkpoint)->num_dequantized(), 0u);
+}
+
 class Fp8CheckpointTest : public ::testing::TestWithParam<Export> {};
 
 TEST_P(Fp8CheckpointTest, GivesTheLogitsOfWhatItMeans) {
@@ -153,6 +180,7 @@ TEST_P(Fp8CheckpointTest, GivesTheLogitsOfWhatItMeans) {
   ASSERT_EQ(want.size(), 6u);
   EXPECT_EQ(RunFrom(quantized_dir.path()), want);
   EXPECT_NE(RunFrom(source), want);  // something was quantized
+  ExpectCodesOf(quantized_dir.path(), plain, GetParam().has_input_scale ? 0.02f : 0.0f);
 }
 
 constexpr char kCompressedTensor[] = R"({"quant_method": "compressed-tensors",
@@ -176,6 +204,22 @@ INSTANTIATE_TEST_SUITE_P(
                       Export{"CompressedTensorsDynamic", kCompressedChannel, true, false, false},
                       Export{"ModelOpt", kModelOpt, false, true, true}),
     [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Fp8WeightsTest, SquaresAndMissingScalesAreNoFp8Products) {
+  const TempDir dir;
+  WriteFile(dir / "model.safetensors",
+            SafetensorsBytes({{"a.weight", "F8_E4M3", {200, 300}, std::string(200 * 300, '8')},
+                              {"a.weight_scale_inv", "F32", {2, 3}, FloatBytes({1, 2, 3, 4, 5, 6})},
+                              {"b.weight", "F8_E4M3", {2, 3}, "888888"},
+                              {"c.weight", "BF16", {2, 3}, std::string(12, '8')}}));
+  const auto checkpoint = Checkpoint::Open(dir.path());
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message();
+  EXPECT_THAT((*checkpoint)->WhyNotFp8("a.weight", 200, 300), HasSubstr("128 x 128"));
+  EXPECT_THAT((*checkpoint)->WhyNotFp8("b.weight", 2, 3), HasSubstr("missing"));
+  EXPECT_THAT((*checkpoint)->WhyNotFp8("c.weight", 2, 3), HasSubstr("otherwise"));
+  EXPECT_TRUE((*checkpoint)->Matrix("a.weight", 200, 300));
+  EXPECT_EQ((*checkpoint)->num_dequantized(), 1u);
+}
 
 Result<std::optional<Fp8Linear>> Check(const std::string& quantization) {
   return ReadWeightQuantization(Json{{"quantization_config", Json::parse(quantization)}},
