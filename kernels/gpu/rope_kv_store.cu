@@ -108,11 +108,11 @@ KVS_DEVICE void DivideBy(float scale, HeadPart& part) {
 // counts the K heads, then the V heads.
 template <uint32_t kHeadDim>
 KVS_DEVICE uint32_t StoreKv(const KvView& kv, SlotId slot, uint32_t kv_unit, uint32_t lane,
-                            HeadPart part) {
+                            float scale, HeadPart part) {
   const BlockId block{slot.value / kv.layout.block_size};
   const bool is_v = kv_unit >= kv.layout.num_kv_heads;
   const uint32_t head = is_v ? kv_unit - kv.layout.num_kv_heads : kv_unit;
-  DivideBy(is_v ? kv.v_scale[head] : kv.k_scale[head], part);
+  DivideBy(scale, part);
   const size_t plane = is_v ? kv.layout.VOffset(block, head) : kv.layout.KOffset(block, head);
   const size_t at = plane + size_t{slot.value % kv.layout.block_size} * kHeadDim + 8 * lane;
   return EncodeEight(part.low, kv.layout.dtype, kv.data, at) +
@@ -149,7 +149,6 @@ __global__ void __launch_bounds__(kThreads)
     RopeKvStoreKernel(RopeKvStoreParams params, unsigned long long* num_saturated) {
   constexpr uint32_t kLanes = kHeadDim / 16;
   AllowNextKernel();
-  WaitForPreviousKernel();
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
   const uint32_t num_units = params.num_heads + 2 * num_kv_heads;
   const uint32_t index = blockIdx.y * kThreads + threadIdx.x;
@@ -158,30 +157,42 @@ __global__ void __launch_bounds__(kThreads)
   // Threads past the end repeat the last V head without storing it: the warp stays whole.
   const uint32_t unit = active ? index / kLanes : num_units - 1;
   const uint32_t token = blockIdx.x;
-  const SlotId slot = params.slot_mapping[token];
+  const bool is_q = unit < params.num_heads;
+  const bool is_v = unit >= params.num_heads + num_kv_heads;
+  const float* norm = is_q ? params.q_norm : is_v ? nullptr : params.k_norm;
   T* head = static_cast<T*>(params.qkv) + (size_t{token} * num_units + unit) * kHeadDim;
-  HeadPart part = LoadPart<T, kHeadDim>(head, lane);
-  if (params.qkv_bias != nullptr) {
-    Add(LoadPart<kHeadDim>(params.qkv_bias + size_t{unit} * kHeadDim, lane), part);
+  // What no kernel writes is read while the one in front still runs.
+  const SlotId slot = params.slot_mapping[token];
+  HeadPart cos_sin{}, bias{}, norm_weight{};
+  float scale = 1.0f;
+  if (!is_v) {
+    const float* of_position = params.cos_sin + size_t{params.positions[token]} * kHeadDim;
+    cos_sin = LoadPart<kHeadDim>(of_position, lane);
   }
+  if (!is_q) {
+    scale = is_v ? params.kv.v_scale[unit - params.num_heads - num_kv_heads]
+                 : params.kv.k_scale[unit - params.num_heads];
+  }
+  if (params.qkv_bias != nullptr) {
+    bias = LoadPart<kHeadDim>(params.qkv_bias + size_t{unit} * kHeadDim, lane);
+  }
+  if (norm != nullptr) norm_weight = LoadPart<kHeadDim>(norm, lane);
+  WaitForPreviousKernel();
+  HeadPart part = LoadPart<T, kHeadDim>(head, lane);
+  if (params.qkv_bias != nullptr) Add(bias, part);
   if (params.q_norm != nullptr || params.k_norm != nullptr) {
     // Every lane takes part in the shuffles, those of V heads too.
     const float factor = InverseRms<kHeadDim>(part, params.norm_eps);
-    const bool is_k = unit >= params.num_heads && unit < params.num_heads + num_kv_heads;
-    const float* norm = unit < params.num_heads ? params.q_norm : is_k ? params.k_norm : nullptr;
-    if (norm != nullptr) Scale(factor, LoadPart<kHeadDim>(norm, lane), part);
+    if (norm != nullptr) Scale(factor, norm_weight, part);
   }
-  if (unit < params.num_heads + num_kv_heads) {
-    const float* cos_sin = params.cos_sin + size_t{params.positions[token]} * kHeadDim;
-    Rotate(part, LoadPart<kHeadDim>(cos_sin, lane));
-  }
+  if (!is_v) Rotate(part, cos_sin);
   uint32_t num_clipped = 0;
-  if (unit < params.num_heads) {
+  if (is_q) {
     StorePart<T, kHeadDim>(part, head, lane);
   } else if (active && slot.value >= params.kv.layout.block_size) {
     // Padding has a slot in the null block, which stays as it is: readers may rely on finite values
     // there.
-    num_clipped = StoreKv<kHeadDim>(params.kv, slot, unit - params.num_heads, lane, part);
+    num_clipped = StoreKv<kHeadDim>(params.kv, slot, unit - params.num_heads, lane, scale, part);
     if constexpr (kStats) {
       GatherStats(params.kv.stats, unit - params.num_heads, part, num_clipped);
     }

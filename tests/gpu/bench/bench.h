@@ -37,5 +37,6 @@ void DecodeBench(const Ceilings& ceilings);
 void RowOpsBench(const Ceilings& ceilings);
 void LinearBench(const Ceilings& ceilings);
 void PrefillBench(const Ceilings& ceilings);
+void StepBench(const Ceilings& ceilings);
 
 }  // namespace kvs::gpu

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
       {"row_ops", kvs::gpu::RowOpsBench},
       {"linear", kvs::gpu::LinearBench},
       {"prefill", kvs::gpu::PrefillBench},
+      {"step", kvs::gpu::StepBench},
   };
   std::vector<std::string> names(argv + 1, argv + argc);
   if (names.empty()) {
