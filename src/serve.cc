@@ -235,6 +235,7 @@ Result<void> GuardPair(const ServerOptions& asked, const ResolvedOptions& option
                                       .version = KVS_VERSION,
                                       .kv_dtype = options.kv_dtype,
                                       .enable_prefix_caching = options.enable_prefix_caching,
+                                      .mode = IsolationModeOf(asked.device),
                                       .model = asked.model.model};
   const Result<void> allowed = CheckIsolation(question, ReadStateDir(ProcessEnvironment()));
   if (allowed || !asked.device.skip_isolation_check) return allowed;

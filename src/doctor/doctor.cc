@@ -229,7 +229,8 @@ class Doctor {
     const auto state_dir = ReadStateDir(ProcessEnvironment());
     const DeviceInfo info = WithSimulation(report_.probe->info, command_.device);
     const IsolationRecord record = {
-        IsolationKeyOf(info, report_.probe->kernel_driver, KVS_VERSION, command_.fp8_dtype),
+        IsolationKeyOf(info, report_.probe->kernel_driver, KVS_VERSION, command_.fp8_dtype,
+                       IsolationModeOf(command_.device)),
         Passed(),
         fmt::format("{}: {}", ToString(report_.matrix->verdict.reading),
                     report_.matrix->verdict.sentence),

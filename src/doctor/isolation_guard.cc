@@ -6,7 +6,8 @@ namespace kvs {
 namespace {
 
 IsolationKey KeyOf(const IsolationQuestion& question) {
-  return IsolationKeyOf(question.info, question.kernel_driver, question.version, question.kv_dtype);
+  return IsolationKeyOf(question.info, question.kernel_driver, question.version, question.kv_dtype,
+                        question.mode);
 }
 
 std::string DoctorCommandOf(const IsolationQuestion& question) {
@@ -15,6 +16,7 @@ std::string DoctorCommandOf(const IsolationQuestion& question) {
   command += fmt::format(" --device {}", ToString(question.info.kind));
   if (question.info.index != 0) command += fmt::format(" --device-index {}", question.info.index);
   if (question.kv_dtype == KvCacheDType::kF8E5M2) command += " --kv-cache-dtype fp8_e5m2";
+  if (!question.mode.empty()) command += " " + question.mode;
   return command;
 }
 

@@ -22,6 +22,7 @@ struct IsolationQuestion {
   std::string version;  // of kvserve
   KvCacheDType kv_dtype = KvCacheDType::kBf16;
   bool enable_prefix_caching = false;
+  std::string mode;   // IsolationModeOf the daemon's options
   std::string model;  // as the user names it, for the command in the message; may be empty
 };
 

@@ -45,6 +45,7 @@ std::string ToJson(const IsolationRecord& record) {
                             {"driver", record.key.driver},
                             {"kvserve", record.key.version},
                             {"kv_cache_dtype", ToString(record.key.fp8_dtype)},
+                            {"mode", record.key.mode},
                             {"passed", record.passed},
                             {"reading", record.reading},
                             {"model", record.model},
@@ -64,8 +65,12 @@ std::optional<IsolationRecord> FromJson(const std::string& text) {
   if (passed == json.end() || !passed->is_boolean()) return std::nullopt;
   IsolationRecord record;
   const bool e5m2 = TextOr(json, "kv_cache_dtype") == ToString(KvCacheDType::kF8E5M2);
-  record.key = {TextOr(json, "device"), TextOr(json, "architecture"), TextOr(json, "driver"),
-                TextOr(json, "kvserve"), e5m2 ? KvCacheDType::kF8E5M2 : KvCacheDType::kF8E4M3};
+  record.key = {TextOr(json, "device"),
+                TextOr(json, "architecture"),
+                TextOr(json, "driver"),
+                TextOr(json, "kvserve"),
+                e5m2 ? KvCacheDType::kF8E5M2 : KvCacheDType::kF8E4M3,
+                TextOr(json, "mode")};
   record.passed = passed->get<bool>();
   record.reading = TextOr(json, "reading");
   record.model = TextOr(json, "model");
@@ -96,19 +101,28 @@ DeviceInfo WithSimulation(DeviceInfo info, const DeviceOptions& options) {
   return info;
 }
 
+std::string IsolationModeOf(const DeviceOptions& options) {
+  std::string mode = options.batch_invariant ? "--batch-invariant" : "";
+  if (options.enforce_eager) mode += mode.empty() ? "--enforce-eager" : " --enforce-eager";
+  return mode;
+}
+
 IsolationKey IsolationKeyOf(const DeviceInfo& info, const std::string& kernel_driver,
-                            const std::string& version, KvCacheDType fp8_dtype) {
+                            const std::string& version, KvCacheDType fp8_dtype,
+                            const std::string& mode) {
   std::string driver = info.driver;
   if (!kernel_driver.empty()) {
     driver += (driver.empty() ? "" : ", ") + ("kernel module " + kernel_driver);
   }
-  return {info.name, info.architecture, driver, version, fp8_dtype};
+  return {info.name, info.architecture, driver, version, fp8_dtype, mode};
 }
 
 fs::path IsolationRecordPath(const fs::path& state_dir, const IsolationKey& key) {
-  return state_dir / fmt::format("isolation_{}_{}_{}_{}_{}.json", FileNamePart(key.architecture),
+  std::string name = fmt::format("isolation_{}_{}_{}_{}_{}", FileNamePart(key.architecture),
                                  FileNamePart(key.device), FileNamePart(key.driver),
                                  FileNamePart(key.version), ToString(key.fp8_dtype));
+  if (!key.mode.empty()) name += "_" + FileNamePart(key.mode);
+  return state_dir / (name + ".json");
 }
 
 Result<void> WriteIsolationRecord(const fs::path& state_dir, const IsolationRecord& record) {

@@ -1,5 +1,5 @@
 // What the doctor's isolation matrix found on this machine, kept for the daemon's start: one small
-// JSON file for each device, driver, version of kvserve and FP8 type.
+// JSON file for each device, driver, version of kvserve, FP8 type and way to compute.
 #pragma once
 
 #include <filesystem>
@@ -18,6 +18,7 @@ struct IsolationKey {
   std::string driver;        // version of interface and kernel module
   std::string version;       // of kvserve
   KvCacheDType fp8_dtype = KvCacheDType::kF8E4M3;
+  std::string mode;  // the flags that choose other kernels or launches: "--batch-invariant"
 
   bool operator==(const IsolationKey&) const = default;
 };
@@ -34,9 +35,13 @@ struct IsolationRecord {
 // ever taken for that of a real one.
 DeviceInfo WithSimulation(DeviceInfo info, const DeviceOptions& options);
 
+// IsolationKey::mode of these options.
+std::string IsolationModeOf(const DeviceOptions& options);
+
 // `version` is that of kvserve.
 IsolationKey IsolationKeyOf(const DeviceInfo& info, const std::string& kernel_driver,
-                            const std::string& version, KvCacheDType fp8_dtype);
+                            const std::string& version, KvCacheDType fp8_dtype,
+                            const std::string& mode);
 
 // The record's file below `state_dir`.
 std::filesystem::path IsolationRecordPath(const std::filesystem::path& state_dir,

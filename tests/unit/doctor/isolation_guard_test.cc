@@ -17,13 +17,14 @@ IsolationQuestion OnW7900() {
           .version = "0.1.0",
           .kv_dtype = KvCacheDType::kF8E4M3,
           .enable_prefix_caching = true,
+          .mode = "",
           .model = "org/llama"};
 }
 
 IsolationRecord RecordFor(const IsolationQuestion& question, bool passed) {
-  return {
-      IsolationKeyOf(question.info, question.kernel_driver, question.version, question.kv_dtype),
-      passed, "interaction bug: together they fail", "m", "2026-01-02T03:04:05Z"};
+  return {IsolationKeyOf(question.info, question.kernel_driver, question.version, question.kv_dtype,
+                         question.mode),
+          passed, "interaction bug: together they fail", "m", "2026-01-02T03:04:05Z"};
 }
 
 std::string Refusal(const IsolationQuestion& question, const Result<std::string>& state_dir) {
@@ -83,9 +84,12 @@ TEST(IsolationGuard, TheCommandNamesWhatIsNotTheDefault) {
   question.info.index = 2;
   question.kv_dtype = KvCacheDType::kF8E5M2;
   question.model.clear();
-  EXPECT_THAT(
-      Refusal(question, state.path().string()),
-      HasSubstr("`kvserve doctor --device hip --device-index 2 --kv-cache-dtype fp8_e5m2`"));
+  DeviceOptions options;
+  options.batch_invariant = options.enforce_eager = true;
+  question.mode = IsolationModeOf(options);
+  EXPECT_THAT(Refusal(question, state.path().string()),
+              HasSubstr("`kvserve doctor --device hip --device-index 2 --kv-cache-dtype fp8_e5m2 "
+                        "--batch-invariant --enforce-eager`"));
 }
 
 TEST(IsolationGuard, APassOfTheDoctorOpensIt) {
@@ -101,14 +105,16 @@ TEST(IsolationGuard, AFailureKeepsItShutAndIsRepeated) {
               HasSubstr("failed here on 2026-01-02T03:04:05Z: interaction bug"));
 }
 
-TEST(IsolationGuard, APassHoldsForItsDriverAndVersionAlone) {
+TEST(IsolationGuard, APassHoldsForWhatWasTestedAlone) {
   const TempDir state;
   ASSERT_TRUE(WriteIsolationRecord(state.path(), RecordFor(OnW7900(), true)));
-  IsolationQuestion newer_driver = OnW7900(), newer_kvserve = OnW7900(), e5m2 = OnW7900();
+  IsolationQuestion newer_driver = OnW7900(), newer_kvserve = OnW7900(), e5m2 = OnW7900(),
+                    eager = OnW7900();
   newer_driver.info.driver = "6.4";
   newer_kvserve.version = "0.2.0";
   e5m2.kv_dtype = KvCacheDType::kF8E5M2;
-  for (const IsolationQuestion& question : {newer_driver, newer_kvserve, e5m2}) {
+  eager.mode = "--enforce-eager";
+  for (const IsolationQuestion& question : {newer_driver, newer_kvserve, e5m2, eager}) {
     EXPECT_THAT(Refusal(question, state.path().string()), HasSubstr("has not been run here"));
   }
 }

@@ -12,8 +12,8 @@ namespace {
 using testing::HasSubstr;
 
 IsolationRecord Passed() {
-  return {IsolationKeyOf(W7900(), "6.8.5", "0.1.0", KvCacheDType::kF8E4M3), true, "pass: all work",
-          "/models/llama", "2026-01-02T03:04:05Z"};
+  return {IsolationKeyOf(W7900(), "6.8.5", "0.1.0", KvCacheDType::kF8E4M3, ""), true,
+          "pass: all work", "/models/llama", "2026-01-02T03:04:05Z"};
 }
 
 TEST(IsolationRecord, ComesBackAsItWasWritten) {
@@ -28,7 +28,7 @@ TEST(IsolationRecord, ComesBackAsItWasWritten) {
   EXPECT_EQ(read->time, "2026-01-02T03:04:05Z");
 }
 
-TEST(IsolationRecord, IsNoOtherDevicesDriversVersionsOrTypes) {
+TEST(IsolationRecord, IsNoOtherDevicesDriversVersionsTypesOrModes) {
   const TempDir state;
   ASSERT_TRUE(WriteIsolationRecord(state.path(), Passed()));
   DeviceInfo other = W7900();
@@ -36,11 +36,12 @@ TEST(IsolationRecord, IsNoOtherDevicesDriversVersionsOrTypes) {
   DeviceInfo newer = W7900();
   newer.driver = "6.4";
   for (const IsolationKey& key :
-       {IsolationKeyOf(other, "6.8.5", "0.1.0", KvCacheDType::kF8E4M3),
-        IsolationKeyOf(newer, "6.8.5", "0.1.0", KvCacheDType::kF8E4M3),
-        IsolationKeyOf(W7900(), "6.10.5", "0.1.0", KvCacheDType::kF8E4M3),
-        IsolationKeyOf(W7900(), "6.8.5", "0.2.0", KvCacheDType::kF8E4M3),
-        IsolationKeyOf(W7900(), "6.8.5", "0.1.0", KvCacheDType::kF8E5M2)}) {
+       {IsolationKeyOf(other, "6.8.5", "0.1.0", KvCacheDType::kF8E4M3, ""),
+        IsolationKeyOf(newer, "6.8.5", "0.1.0", KvCacheDType::kF8E4M3, ""),
+        IsolationKeyOf(W7900(), "6.10.5", "0.1.0", KvCacheDType::kF8E4M3, ""),
+        IsolationKeyOf(W7900(), "6.8.5", "0.2.0", KvCacheDType::kF8E4M3, ""),
+        IsolationKeyOf(W7900(), "6.8.5", "0.1.0", KvCacheDType::kF8E5M2, ""),
+        IsolationKeyOf(W7900(), "6.8.5", "0.1.0", KvCacheDType::kF8E4M3, "--batch-invariant")}) {
     EXPECT_FALSE(ReadIsolationRecord(state.path(), key)) << key.device << key.driver;
   }
 }
