@@ -191,8 +191,8 @@ class Backend {
 
 struct CpuBackendOptions {
   uint32_t num_threads = 0;  // 0 = one per physical core this process may use
-  // Highest instruction set to use, for tests and for isolating a fault: "auto", "avx512", "avx2",
-  // "portable". kUnavailable when the processor lacks it.
+  // Highest instruction set to use, for tests and for isolating a fault: "auto", "amx",
+  // "avx512", "avx2", "portable". kUnavailable when the processor lacks it.
   std::string instruction_set = "auto";
 };
 

@@ -13,6 +13,21 @@ inline __m512i ToBf16(__m512 low, __m512 high) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
+inline constexpr uint32_t kBlockKBf16 = 1024;
+
+// One row of x for the products of bf16, as LinearKernel::pack_x.
+inline void PackXBf16(const float* in, uint32_t k, uint8_t* out) {
+  auto* to = reinterpret_cast<uint16_t*>(out);
+  for (uint32_t i = 0; i < k; i += 32) {
+    const uint32_t left = k - i < 32 ? k - i : 32;
+    const Vec::Float low = Vec::LoadN(in + i, left < 16 ? left : 16);
+    const Vec::Float high = left > 16 ? Vec::LoadN(in + i + 16, left - 16) : Vec::Zero();
+    const uint32_t padded = (left + 1) / 2 * 2;
+    const auto mask = static_cast<__mmask32>((uint64_t{1} << padded) - 1);
+    _mm512_mask_storeu_epi16(to + i, mask, ToBf16(low, high));
+  }
+}
+
 template <size_t a_stride, size_t b_stride, bool prefetches>
 struct OpBf16Dot {
   using A = uint32_t;

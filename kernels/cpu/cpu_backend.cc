@@ -130,17 +130,14 @@ class CpuBackend final : public Backend {
 Result<InstructionSet> ChooseInstructionSet(const std::string& name) {
   const InstructionSet best = BestInstructionSet();
   if (name == "auto") return best;
-  for (InstructionSet set :
-       {InstructionSet::kPortable, InstructionSet::kAvx2, InstructionSet::kAvx512}) {
+  for (const InstructionSet set : kInstructionSets) {
     if (name != ToString(set)) continue;
     if (set <= best) return set;
     return Error(Code::kUnavailable, "this processor lacks instruction set '" + name +
                                          "'; its best is '" + std::string(ToString(best)) + "'");
   }
   return Error(Code::kInvalidArgument,
-               "instruction set: expected auto, avx512, avx2 or portable, "
-               "got '" +
-                   name + "'");
+               "instruction set: expected auto, amx, avx512, avx2 or portable, got '" + name + "'");
 }
 
 }  // namespace

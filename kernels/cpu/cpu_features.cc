@@ -2,7 +2,31 @@
 
 #include <fstream>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace kvs::cpu {
+namespace {
+
+#if defined(__x86_64__)
+// The kernel saves tiles, 8 KiB a thread, only for a process that asks for them; threads started
+// afterwards may use them too (Linux 5.16, arch_prctl).
+bool MayUseTiles() {
+  constexpr unsigned kAmxBf16 = 1u << 22;  // CPUID 7.0, edx
+  constexpr unsigned kAmxTile = 1u << 24;
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  if ((edx & kAmxBf16) == 0 || (edx & kAmxTile) == 0) return false;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
+}  // namespace
 
 InstructionSet BestInstructionSet() {
 #if defined(__x86_64__)
@@ -10,7 +34,7 @@ InstructionSet BestInstructionSet() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi")) {
-    return InstructionSet::kAvx512;
+    return MayUseTiles() ? InstructionSet::kAmx : InstructionSet::kAvx512;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c")) {
@@ -28,6 +52,8 @@ std::string_view ToString(InstructionSet set) {
       return "avx2";
     case InstructionSet::kAvx512:
       return "avx512";
+    case InstructionSet::kAmx:
+      return "amx";
   }
   return "portable";
 }

@@ -10,7 +10,7 @@
 
 namespace kvs::cpu {
 
-extern const LinearKernels kLinearPortable, kLinearAvx2, kLinearAvx512;
+extern const LinearKernels kLinearPortable, kLinearAvx2, kLinearAvx512, kLinearAmx;
 extern const RowwiseKernels kRowwisePortable, kRowwiseAvx2, kRowwiseAvx512;
 extern const AttentionKernels kAttentionPortable, kAttentionAvx2, kAttentionAvx512;
 extern const SampleKernels kSamplePortable, kSampleAvx2, kSampleAvx512;

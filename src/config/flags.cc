@@ -235,9 +235,13 @@ void AddDeviceFlags(Table& table) {
   table.push_back(WholeFlag<S>({"threads", group, "N", "CPU threads; 0: one per core", kCommon},
                                At(&S::device, &DeviceOptions::num_threads), 0, 1024));
   table.push_back(ChoiceFlag<S, std::string>(
-      {"cpu-instruction-set", group, "SET", "Highest to use: auto, avx512, avx2, portable"},
+      {"cpu-instruction-set", group, "SET", "Highest to use: auto, amx, avx512, avx2, portable"},
       At(&S::device, &DeviceOptions::cpu_instruction_set),
-      {{"auto", "auto"}, {"avx512", "avx512"}, {"avx2", "avx2"}, {"portable", "portable"}}));
+      {{"auto", "auto"},
+       {"amx", "amx"},
+       {"avx512", "avx512"},
+       {"avx2", "avx2"},
+       {"portable", "portable"}}));
 }
 
 // What only the isolation check and tests of it need.

@@ -97,7 +97,7 @@ void BenchGemv(Backend& backend, const Machine& machine) {
 }
 
 void BenchGemm(Backend& backend, const Machine& machine) {
-  std::printf("\nLinear, many rows (GFLOP/s, share of vdpbf16ps peak; oneDNN in GFLOP/s)\n");
+  std::printf("\nLinear, many rows (GFLOP/s, share of the bf16 peak; oneDNN in GFLOP/s)\n");
   std::printf("%-10s %6s %10s %6s %10s\n", "shape", "M", "GFLOP/s", "share", "oneDNN");
   std::vector<float> x(size_t{2048} * kFfn, 0.5f), out(size_t{2048} * 2 * kFfn);
   for (const LinearShape& shape : kShapes) {
@@ -176,7 +176,7 @@ void BenchDecodeAttention(Backend& backend, const Machine& machine) {
 }
 
 void BenchPrefillAttention(Backend& backend, const Machine& machine) {
-  std::printf("\nAttention, causal prefill of one sequence (GFLOP/s, share of vdpbf16ps peak)\n");
+  std::printf("\nAttention, causal prefill of one sequence (GFLOP/s, share of the bf16 peak)\n");
   std::printf("%-8s %6s %6s %8s %9s %9s %6s\n", "head_dim", "ctx", "new", "dtype", "ms", "GFLOP/s",
               "share");
   for (uint32_t head_dim : {64u, 128u}) {
@@ -243,7 +243,7 @@ int Main(int argc, char** argv) {
       std::max(1, std::atoi(description.c_str() + description.rfind(',') + 1)));
   const Machine machine{num_threads, MeasureReadBandwidth(num_threads, kOutOfCacheBytes),
                         MeasureBf16Peak(num_threads)};
-  std::printf("%s\nread bandwidth %.1f GB/s, vdpbf16ps peak %.1f GFLOP/s\n", description.c_str(),
+  std::printf("%s\nread bandwidth %.1f GB/s, bf16 peak %.1f GFLOP/s\n", description.c_str(),
               machine.read_bandwidth / 1e9, machine.bf16_peak / 1e9);
   KVS_CHECK(backend
                 .Reserve({.max_num_seqs = 256,

@@ -58,7 +58,13 @@ double MeasureReadBandwidth(uint32_t num_threads, size_t bytes) {
 
 double MeasureBf16Peak([[maybe_unused]] uint32_t num_threads) {
 #if defined(__x86_64__)
-  if (cpu::BestInstructionSet() == cpu::InstructionSet::kAvx512) {
+  const cpu::InstructionSet best = cpu::BestInstructionSet();
+  if (best == cpu::InstructionSet::kAmx) {
+    constexpr uint64_t kCount = 10'000'000;
+    const double seconds = BestTime(num_threads, [](uint32_t) { RunTileLoop(kCount); });
+    return num_threads * kCount * kFlopPerTileIteration / seconds;
+  }
+  if (best == cpu::InstructionSet::kAvx512) {
     constexpr uint64_t kCount = 10'000'000;
     const double seconds = BestTime(num_threads, [](uint32_t) { RunBf16DotLoop(kCount); });
     return num_threads * kCount * kFlopPerBf16DotIteration / seconds;

@@ -12,12 +12,15 @@ double Now();
 // Bytes per second that `num_threads` threads read together from memory, `bytes` each.
 double MeasureReadBandwidth(uint32_t num_threads, size_t bytes);
 
-// FLOP/s of bf16 dot products (vdpbf16ps) of `num_threads` threads; 0 where there is no such
-// instruction.
+// FLOP/s of bf16 products of `num_threads` threads: tdpbf16ps where there are tiles, else
+// vdpbf16ps; 0 where there is neither.
 double MeasureBf16Peak(uint32_t num_threads);
 
 // A loop of `count` * 24 independent vdpbf16ps, 64 FLOP each. REQUIRES: AVX512-BF16.
 void RunBf16DotLoop(uint64_t count);
 inline constexpr double kFlopPerBf16DotIteration = 24.0 * 64.0;
+// A loop of `count` * 4 independent tdpbf16ps of whole tiles. REQUIRES: AMX.
+void RunTileLoop(uint64_t count);
+inline constexpr double kFlopPerTileIteration = 4.0 * 2 * 16 * 16 * 32;
 
 }  // namespace kvs::bench

@@ -165,7 +165,7 @@ class Problem {
 
   // Where Q and the probabilities are rounded to bf16. The reference rounds Q too.
   bool Bf16Math(const std::string& set) const {
-    return set == "avx512" && (IsFp8(case_.dtype) || case_.dtype == KvCacheDType::kBf16);
+    return HasBf16Products(set) && (IsFp8(case_.dtype) || case_.dtype == KvCacheDType::kBf16);
   }
   double Tolerance(const std::string& set) const { return Bf16Math(set) ? 2e-2 : 1e-4; }
 

@@ -18,11 +18,23 @@ namespace kvs {
 
 inline std::vector<std::string> InstructionSets() {
   std::vector<std::string> sets;
-  for (auto set :
-       {cpu::InstructionSet::kPortable, cpu::InstructionSet::kAvx2, cpu::InstructionSet::kAvx512}) {
+  for (const auto set : cpu::kInstructionSets) {
     if (set <= cpu::BestInstructionSet()) sets.emplace_back(cpu::ToString(set));
   }
   return sets;
+}
+
+inline cpu::InstructionSet InstructionSetNamed(const std::string& name) {
+  for (const auto set : cpu::kInstructionSets) {
+    if (cpu::ToString(set) == name) return set;
+  }
+  ADD_FAILURE() << name;
+  return cpu::InstructionSet::kPortable;
+}
+
+// Where bf16 operands are multiplied as they are, so that inputs are rounded to bf16.
+inline bool HasBf16Products(const std::string& set) {
+  return InstructionSetNamed(set) >= cpu::InstructionSet::kAvx512;
 }
 
 inline std::unique_ptr<Backend> MakeBackend(const std::string& set, uint32_t num_threads) {

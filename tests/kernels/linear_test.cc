@@ -50,7 +50,7 @@ TEST(Linear, MatchesReferenceForEveryShape) {
         auto weight = backend->PackLinear({&part, 1}, dtype);
         ASSERT_TRUE(weight);
         const auto got = RunLinear(*backend, **weight, x, shape.rows);
-        const bool bf16_x = set == "avx512" && dtype == DType::kBf16;
+        const bool bf16_x = HasBf16Products(set) && dtype == DType::kBf16;
         const auto want = naive::Linear(bf16_x ? Rounded(x, DType::kBf16) : x, Rounded(w, dtype),
                                         shape.rows, shape.in, shape.out);
         EXPECT_LT(RelativeError(got, want), 1e-4)

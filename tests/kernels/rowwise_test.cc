@@ -259,9 +259,7 @@ TEST(RopeKvStore, EncodersGiveTheBitsOfFloatBits) {
   std::vector<uint16_t> half(n);
   std::vector<uint8_t> byte(n);
   for (const std::string& set : InstructionSets()) {
-    const auto level = set == "avx512" ? cpu::InstructionSet::kAvx512
-                       : set == "avx2" ? cpu::InstructionSet::kAvx2
-                                       : cpu::InstructionSet::kPortable;
+    const cpu::InstructionSet level = InstructionSetNamed(set);
     const auto encode = cpu::KernelsFor(level).rowwise.encode_kv;
     EXPECT_EQ(encode(inputs.data(), n, KvCacheDType::kBf16, 1.0f, half.data()), 0u);
     for (uint32_t i = 0; i < n; ++i) {
@@ -291,9 +289,7 @@ TEST(RopeKvStore, EncodersGiveTheBitsOfFloatBits) {
 // exp as the sampler sees it, over every 256th float.
 TEST(Exp, IsWithinTwoUlp) {
   for (const std::string& set : InstructionSets()) {
-    const auto level = set == "avx512" ? cpu::InstructionSet::kAvx512
-                       : set == "avx2" ? cpu::InstructionSet::kAvx2
-                                       : cpu::InstructionSet::kPortable;
+    const cpu::InstructionSet level = InstructionSetNamed(set);
     std::vector<float> inputs;
     for (uint32_t bits = 0; bits < FloatBits(88.7f); bits += 4096) {
       inputs.push_back(FloatFromBits(bits));

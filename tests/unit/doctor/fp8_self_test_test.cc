@@ -69,8 +69,7 @@ struct Setup {
 class Fp8SelfTestOnCpu : public testing::TestWithParam<Setup> {};
 
 TEST_P(Fp8SelfTestOnCpu, PassesWithEveryInstructionSet) {
-  for (const auto set :
-       {cpu::InstructionSet::kPortable, cpu::InstructionSet::kAvx2, cpu::InstructionSet::kAvx512}) {
+  for (const auto set : cpu::kInstructionSets) {
     if (set > cpu::BestInstructionSet()) continue;
     const auto backend =
         MakeCpuBackend({.num_threads = 2, .instruction_set = std::string(ToString(set))});

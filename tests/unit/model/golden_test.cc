@@ -99,7 +99,7 @@ TEST_P(GoldenFloat32Test, MeetsIdsAndLogits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(InstructionSets, GoldenFloat32Test,
-                         ::testing::Values("portable", "avx2", "avx512"),
+                         ::testing::Values("portable", "avx2", "avx512", "amx"),
                          [](const auto& test) { return std::string(test.param); });
 
 struct Stored {
