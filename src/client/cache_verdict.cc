@@ -112,8 +112,7 @@ uint32_t ReusedTokens(const CacheObservation& seen) {
 
 Closeness ClosenessBehindAHit(const std::optional<std::string>& kv_cache_dtype) {
   const bool fp8 = kv_cache_dtype && kv_cache_dtype->starts_with("fp8");
-  if (fp8) return {.gap_max = 1.0, .mean_delta_max = 0.3};
-  return {.gap_max = 0.5, .mean_delta_max = 0.1};
+  return {.gap_max = 0.5, .mean_delta_max = fp8 ? 0.2 : 0.1};
 }
 
 CacheVerdict JudgeCache(const CacheObservation& seen) {

@@ -28,11 +28,12 @@ CacheObservation Good() {
   return seen;
 }
 
-// A text that parts from the first one's where two tokens are `gap` apart.
-void Part(CacheObservation& seen, double gap) {
+// A text that parts from the first one's where two tokens are `gap` apart, after one whose log
+// probabilities differ by `delta`.
+void Part(CacheObservation& seen, double gap, double delta = 0.0) {
   seen.same_text = false;
-  seen.first_tokens = {{" a", -0.5, {{" a", -0.5}, {" b", -0.5 - gap}}}};
-  seen.second_tokens = {{" b", -0.5, {{" b", -0.5}, {" a", -0.5 - gap}}}};
+  seen.first_tokens = {{" x", -0.5, {}}, {" a", -0.5, {{" a", -0.5}, {" b", -0.5 - gap}}}};
+  seen.second_tokens = {{" x", -0.5 - delta, {}}, {" b", -0.5, {{" b", -0.5}, {" a", -0.5 - gap}}}};
 }
 
 struct Case {
@@ -107,10 +108,12 @@ const Case kCases[] = {
      "512 tokens were reused, but the text differs"},
     {"hit, text that rounding explains", [](auto& s) { Part(s, 0.4); }, true, "is close enough"},
     {"hit, text that rounding does not explain", [](auto& s) { Part(s, 0.6); }, false,
-     "by more than rounding: token 1 is ' b' instead of ' a', 0.60 nats apart (allowed 0.50)"},
+     "by more than rounding: token 2 is ' b' instead of ' a', 0.60 nats apart (allowed 0.50)"},
+    {"log probabilities that rounding does not explain", [](auto& s) { Part(s, 0.1, 0.15); }, false,
+     "log probabilities differ by 0.15 nats a token (allowed 0.10)"},
     {"FP8 rounds more",
      [](auto& s) {
-       Part(s, 0.6);
+       Part(s, 0.1, 0.15);
        s.kv_cache_dtype = "fp8_e4m3";
      },
      true, "is close enough"},
