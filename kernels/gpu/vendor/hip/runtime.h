@@ -10,12 +10,7 @@
 #define KVS_GPU_NAME(name) hip##name
 
 // Names that some releases lack or call deprecated.
-#if HIP_VERSION_MAJOR < 6
-inline hipError_t KvsHipHostAlloc(void** data, size_t bytes, unsigned flags) {
-  return hipHostMalloc(data, bytes, flags);
-}
-#define hipHostAlloc KvsHipHostAlloc
-#endif
+#define hipHostAlloc hipHostMalloc
 #define hipFreeHost hipHostFree
 
 namespace kvs::gpu {

@@ -13,7 +13,6 @@
 
 #include "emulator/fibers.h"
 
-#define HIP_VERSION_MAJOR 6
 #define __global__
 #define __device__
 #define __host__
@@ -123,7 +122,7 @@ inline hipError_t hipMalloc(void** data, size_t bytes) {
   return *data == nullptr ? hipErrorOutOfMemory : hipSuccess;
 }
 inline hipError_t hipFree(void* data) { return std::free(data), hipSuccess; }
-inline hipError_t hipHostAlloc(void** data, size_t bytes, unsigned) {
+inline hipError_t hipHostMalloc(void** data, size_t bytes, unsigned) {
   return hipMalloc(data, bytes);
 }
 inline hipError_t hipHostFree(void* data) { return hipFree(data); }

@@ -9,7 +9,6 @@
 #include <cstdio>
 #include <cstring>
 
-#define HIP_VERSION_MAJOR 6
 
 using hipStream_t = cudaStream_t;
 using hipEvent_t = cudaEvent_t;
@@ -37,7 +36,7 @@ inline constexpr hipError_t hipErrorNotInitialized = cudaErrorInitializationErro
 #define hipMemGetInfo cudaMemGetInfo
 #define hipMalloc cudaMalloc
 #define hipFree cudaFree
-#define hipHostAlloc cudaHostAlloc
+#define hipHostMalloc cudaHostAlloc
 #define hipHostFree cudaFreeHost
 #define hipMemcpy cudaMemcpy
 #define hipMemcpyAsync cudaMemcpyAsync
