@@ -1,5 +1,6 @@
 """Models from the Hugging Face Hub: a stub speaks its protocol, huggingface_hub shares the cache."""
 
+import json
 import os
 import pathlib
 import pty
@@ -186,6 +187,39 @@ def test_tls_and_token(files, tmp_path, certificate):
         assert untrusted.returncode == 69
         assert "does not verify" in untrusted.stderr
         assert "hf_secret" not in refused.stderr + accepted.stderr + untrusted.stderr
+
+
+def assert_revision_counts(hub, home, *command):
+    """`command` fetches the model at the revision that it names, and nothing at one that is none."""
+    done = run_kvserve(*command, "--revision", "v9", **variables(hub, home))
+    assert done.returncode == 66 and "no branch, tag or commit 'v9'" in done.stderr, done.stderr
+    before = len(hub.seen)
+    done = run_kvserve(*command, "--revision", COMMIT, **variables(hub, home))
+    assert done.returncode == 0, done.stderr
+    asked = [path for _, path in hub.seen[before:] if "/api/" in path or "/resolve/" in path]
+    assert asked and all(COMMIT in path for path in asked), asked
+    return done.stdout
+
+
+def test_calibrate_at_a_revision(hub, files, tmp_path):
+    command = ["calibrate", "--dataset", MODEL_DIR / "data/calibration.jsonl",
+               "--num-samples", 1, "--max-seq-len", 64, "--output-dir"]
+    assert_revision_counts(hub, tmp_path, *command, tmp_path / "hub-scales", "--model", REPO)
+    assert_cache_is_whole(tmp_path, files)
+    assert run_kvserve(*command, tmp_path / "scales", "--model", MODEL_DIR).returncode == 0
+    for name in ["config.json", "model-kv-scales.safetensors", "model-00001-of-00002.safetensors"]:
+        written = tmp_path / "hub-scales" / name
+        assert not written.is_symlink(), "it outlives the cache"
+        assert written.read_bytes() == (tmp_path / "scales" / name).read_bytes(), name
+
+
+def test_eval_at_a_revision(hub, files, tmp_path):
+    command = ["eval", "--text", MODEL_DIR / "data/eval_text.jsonl", "--num-samples", 1,
+               "--max-seq-len", 64, "--json", "--model"]
+    of_hub = json.loads(assert_revision_counts(hub, tmp_path, *command, REPO))
+    assert_cache_is_whole(tmp_path, files)
+    own = json.loads(run_kvserve(*command, MODEL_DIR).stdout)
+    assert [each["text"] for each in of_hub["variants"]] == [each["text"] for each in own["variants"]]
 
 
 @pytest.mark.parametrize("refuse, arguments, changes, code, fragment", [
