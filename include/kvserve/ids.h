@@ -11,7 +11,7 @@ namespace kvs {
 template <class Tag, class Rep = uint32_t>
 struct Id {
   Rep value;
-  friend constexpr auto operator<=>(Id, Id) = default;
+  friend constexpr auto operator<=>(Id, Id) = default;  // NOLINT(modernize-use-nullptr): no pointer
 };
 
 using TokenId = Id<struct TokenIdTag>;

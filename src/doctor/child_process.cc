@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -55,7 +56,7 @@ FileDescriptor OpenOutput(const std::filesystem::path& path) {
   setrlimit(RLIMIT_CORE, &no_core);
   sigset_t none;
   sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+  pthread_sigmask(SIG_SETMASK, &none, nullptr);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) std::signal(signal, SIG_DFL);
   const int in = open("/dev/null", O_RDONLY);
   if (in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0) _exit(kExecFailed);
@@ -68,7 +69,7 @@ FileDescriptor OpenOutput(const std::filesystem::path& path) {
 std::string ChildEnd::Describe() const {
   if (!by_signal) return fmt::format("ended with exit code {}", number);
   const char* name = sigabbrev_np(number);
-  const char* meaning = strsignal(number);
+  const char* meaning = sigdescr_np(number);
   return fmt::format("was killed by SIG{} ({})", name != nullptr ? name : std::to_string(number),
                      meaning != nullptr ? meaning : "unknown");
 }
@@ -78,9 +79,9 @@ Result<ChildProcess> ChildProcess::Start(const std::vector<std::string>& argumen
   const FileDescriptor out = OpenOutput(files.out);
   const FileDescriptor err = OpenOutput(files.err);
   if (!out.valid() || !err.valid()) {
-    return Error(Code::kOsError,
-                 fmt::format("cannot write '{}': {}",
-                             (out.valid() ? files.err : files.out).string(), strerror(errno)));
+    return Error(Code::kOsError, fmt::format("cannot write '{}': {}",
+                                             (out.valid() ? files.err : files.out).string(),
+                                             std::generic_category().message(errno)));
   }
   std::vector<std::string> words = {"kvserve"};
   words.insert(words.end(), arguments.begin(), arguments.end());
@@ -90,7 +91,8 @@ Result<ChildProcess> ChildProcess::Start(const std::vector<std::string>& argumen
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) {
-    return Error(Code::kOsError, fmt::format("cannot start a process: {}", strerror(errno)));
+    return Error(Code::kOsError,
+                 fmt::format("cannot start a process: {}", std::generic_category().message(errno)));
   }
   if (pid == 0) Become(parent, out.get(), err.get(), argv.data(), envp.data());
   return ChildProcess(pid);

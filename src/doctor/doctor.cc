@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <ctime>
 #include <fstream>
 #include <iterator>
@@ -59,9 +58,10 @@ class LogDir {
     }
     std::string pattern = (fs::temp_directory_path(error) / "kvserve-doctor-XXXXXX").string();
     if (!error && mkdtemp(pattern.data()) != nullptr) return LogDir(pattern, false);
-    return Error(Code::kOsError,
-                 fmt::format("cannot make a directory for logs, '{}': {}; --log-dir names another",
-                             pattern, error ? error.message() : strerror(errno)));
+    return Error(
+        Code::kOsError,
+        fmt::format("cannot make a directory for logs, '{}': {}; --log-dir names another", pattern,
+                    error ? error.message() : std::generic_category().message(errno)));
   }
   ~LogDir() {
     std::error_code error;

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -132,12 +131,12 @@ Result<void> WriteIsolationRecord(const fs::path& state_dir, const IsolationReco
   const fs::path path = IsolationRecordPath(state_dir, record.key);
   std::string temporary = path.string() + ".XXXXXX";
   const FileDescriptor file(mkostemp(temporary.data(), O_CLOEXEC));
-  if (!file.valid()) return CannotWrite(path, std::strerror(errno));
+  if (!file.valid()) return CannotWrite(path, std::generic_category().message(errno));
   // Readable by the daemon's user, whoever ran the doctor.
   const bool written = fchmod(file.get(), 0644) == 0 && WriteAll(file.get(), ToJson(record)) &&
                        fsync(file.get()) == 0 && rename(temporary.c_str(), path.c_str()) == 0;
   if (!written) {
-    const std::string reason = std::strerror(errno);
+    const std::string reason = std::generic_category().message(errno);
     unlink(temporary.c_str());
     return CannotWrite(path, reason);
   }

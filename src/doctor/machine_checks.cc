@@ -5,8 +5,8 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <cstring>
 #include <memory>
+#include <system_error>
 
 #include "base/file_descriptor.h"
 #include "config/kv_pool.h"
@@ -121,7 +121,7 @@ Check CheckPort(const std::string& host, uint16_t port) {
     return Warn(name, where + " is in use", "end what listens there, or serve on another --port");
   }
   return Fail(
-      name, fmt::format("{}: {}", where, strerror(error)),
+      name, fmt::format("{}: {}", where, std::generic_category().message(error)),
       error == EACCES ? "choose a --port from 1024 on" : "give --host an address of this machine");
 }
 

@@ -50,7 +50,7 @@ class IsolationMatrix {
   const MatrixReport& Judge();
 
  private:
-  IsolationMatrix(std::chrono::seconds timeout) : timeout_(timeout) {}
+  explicit IsolationMatrix(std::chrono::seconds timeout) : timeout_(timeout) {}
 
   std::chrono::seconds timeout_;
   size_t num_run_ = 0;

@@ -246,7 +246,8 @@ ApiResult<Value> ReadTools(const Value& tools) {
       return Refusal(name + ".function.name", "must be a string that is not empty", function_name);
     }
   }
-  return tools.list().items.empty() ? Value() : tools;
+  if (tools.list().items.empty()) return Value();
+  return tools;
 }
 
 }  // namespace kvs

@@ -300,8 +300,8 @@ std::vector<std::string> Checkpoint::Names() const {
 
 Result<std::vector<float>> Checkpoint::Values(const std::string& name, size_t most) {
   const auto& [file, tensor] = tensors_.at(name);
-  const auto refuse = [&, file = file](const std::string& what) {
-    return Error(Code::kDataError, fmt::format("{}: tensor '{}' {}", file->path(), name, what));
+  const auto refuse = [&, shard = file](const std::string& what) {
+    return Error(Code::kDataError, fmt::format("{}: tensor '{}' {}", shard->path(), name, what));
   };
   const auto element = ElementOf(tensor->dtype_name);
   if (!element) {

@@ -11,7 +11,7 @@ KVS_FAMILIES(KVS_DECLARE)
 
 namespace {
 
-#define KVS_LIST(family) &family,
+#define KVS_LIST(family) &(family),
 constexpr const Architecture* kArchitectures[] = {KVS_FAMILIES(KVS_LIST)};
 
 }  // namespace

@@ -104,7 +104,7 @@ class Calibration {
   Result<void> Run(CalibrationState& state) {
     const Clock::time_point started = Clock::now();
     num_tokens_before_ = state.num_tokens_done;
-    const Result<void> done = RunObserved(state);
+    Result<void> done = RunObserved(state);
     model_.kv_cache().Observe(nullptr);
     took_ = Clock::now() - started;
     return done;

@@ -50,7 +50,7 @@ Result<void> GiveScales(const std::string& name, const ModelLoadOptions& load,
     ModelLoadOptions on_random_tokens = load;
     on_random_tokens.kv_scales_per_head = name == "random-head";
     std::swap(model.kv_cache(), variant.cache);
-    const auto done = CalculateKvScales(on_random_tokens, model, backend);
+    auto done = CalculateKvScales(on_random_tokens, model, backend);
     std::swap(model.kv_cache(), variant.cache);
     return done;
   }

@@ -238,7 +238,7 @@ Value CallMethod(Render& render, const Value& object, std::string_view name, Arg
   const StringMethod& method = *FindNamed(StringMethods(), name);
   render.CountSteps(object.text().size() / 64);
   if (method.call_any != nullptr) {
-    return method.call_any(render, object.text(), std::move(arguments));
+    return method.call_any(render, object.text(), arguments);
   }
   return method.call(render, object.text(),
                      BoundArguments(name, method.signature, std::move(arguments)));

@@ -51,7 +51,7 @@ struct StringMethod {
   std::string_view name;
   Signature signature;
   Value (*call)(Render& render, const Text& text, const BoundArguments& arguments);
-  Value (*call_any)(Render& render, const Text& text, Arguments arguments) = nullptr;
+  Value (*call_any)(Render& render, const Text& text, const Arguments& arguments) = nullptr;
 };
 std::span<const StringMethod> StringMethods();
 

@@ -48,7 +48,7 @@ std::optional<int64_t> TruncatedTo64(double number) {
 
 Value ToInt(Render&, const Value& input, const BoundArguments& arguments) {
   RequireDefined(input);
-  const Value otherwise = arguments.Has(0) ? arguments[0] : Value(int64_t{0});
+  Value otherwise = arguments.Has(0) ? arguments[0] : Value(int64_t{0});
   const int64_t base = arguments.Integer(1, 10);
   if (base != 10 && (base < 2 || base > 36)) return otherwise;
   if (input.is_integral()) return Value(input.integer());

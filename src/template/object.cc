@@ -4,6 +4,7 @@
 
 namespace kvs::jinja {
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): overrides take the arguments
 Value Object::Call(Render&, Arguments) { Fail("'{}' object is not callable", type_name()); }
 
 std::optional<Value> Namespace::GetAttribute(std::string_view name) {

@@ -171,9 +171,7 @@ class JsonPrinter {
     if (named != std::string_view::npos) {
       out += '\\';
       out += kNames[named];
-    } else if (c < 0x20) {
-      AppendUnit(c);
-    } else if (!format_.ensure_ascii || c < 0x7F) {
+    } else if (c >= 0x20 && (c < 0x7F || !format_.ensure_ascii)) {
       out += bytes;
     } else if (c < 0x10000) {
       AppendUnit(c);

@@ -206,7 +206,7 @@ const Value& FieldOf(const std::string& name, const Arguments& arguments, size_t
   return arguments.positional[index];
 }
 
-Value Format(Render& render, const Text& text, Arguments arguments) {
+Value Format(Render& render, const Text& text, const Arguments& arguments) {
   const std::string& bytes = text.bytes();
   Text out;
   size_t next = 0;

@@ -160,18 +160,18 @@ void ReadPreTokenizers(const Field& field, std::vector<PreTokenizer>& pre_tokeni
       ReadPreTokenizers(item, pre_tokenizers);
     }
   } else if (type == "Split") {
-    pre_tokenizers.push_back(ReadSplit(field));
+    pre_tokenizers.emplace_back(ReadSplit(field));
   } else if (type == "ByteLevel") {
     field.AllowOnly({"type", "add_prefix_space", "trim_offsets", "use_regex"});
-    pre_tokenizers.push_back(ByteLevelPreTokenizer{field.BoolOr("add_prefix_space", true),
-                                                   field.BoolOr("use_regex", true)});
+    pre_tokenizers.emplace_back(ByteLevelPreTokenizer{field.BoolOr("add_prefix_space", true),
+                                                      field.BoolOr("use_regex", true)});
   } else if (type == "Digits") {
     field.AllowOnly({"type", "individual_digits"});
     const bool individual = field.BoolOr("individual_digits", false);
-    pre_tokenizers.push_back(SplitPreTokenizer{
+    pre_tokenizers.emplace_back(SplitPreTokenizer{
         "\\p{N}", individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous, false});
   } else if (type == "Metaspace") {
-    pre_tokenizers.push_back(ReadMetaspace(field));
+    pre_tokenizers.emplace_back(ReadMetaspace(field));
   } else {
     RefuseType(field, "Sequence, Split, ByteLevel, Digits, Metaspace");
   }
