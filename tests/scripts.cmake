@@ -20,13 +20,15 @@ set(KVS_E2E_PYTHON "${PROJECT_SOURCE_DIR}/build/venv/bin/python" CACHE FILEPATH
 
 # A sanitizer's daemon is many times slower: less work, and no test of speed.
 set(kvs_e2e_environment "KVSERVE_BIN=$<TARGET_FILE:kvserve>;PYTHONDONTWRITEBYTECODE=1")
+set(kvs_e2e_timeout 900)
 if(KVS_SANITIZE)
   list(APPEND kvs_e2e_environment KVSERVE_E2E_SLOW=1)
+  set(kvs_e2e_timeout 3600)
 endif()
 function(kvs_e2e_test name)
   add_test(NAME e2e.${name} COMMAND ${KVS_E2E_PYTHON} ${ARGN}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}/tests/e2e)
-  set_tests_properties(e2e.${name} PROPERTIES TIMEOUT 900 RUN_SERIAL TRUE LABELS e2e
+  set_tests_properties(e2e.${name} PROPERTIES TIMEOUT ${kvs_e2e_timeout} RUN_SERIAL TRUE LABELS e2e
                        ENVIRONMENT "${kvs_e2e_environment}")
 endfunction()
 
