@@ -9,7 +9,6 @@
 #include <cstdio>
 #include <cstring>
 
-
 using hipStream_t = cudaStream_t;
 using hipEvent_t = cudaEvent_t;
 using hipError_t = cudaError_t;
