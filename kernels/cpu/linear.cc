@@ -53,10 +53,12 @@ void RunRegion(const Shape& shape, const Region& region, const uint8_t* scratch,
     const size_t panel_offset =
         size_t{block} * shape.kernel.block_k * kPanelCols * SizeOf(weight.dtype);
     for (uint32_t panel = region.first_panel; panel < region.last_panel; ++panel) {
+      const bool is_last = panel + 1 == region.last_panel;
       const uint32_t first_col = panel * kPanelCols;
       shape.kernel.run({
           .x = scratch + shape.XOffset(block, region.first_row),
           .panel = weight.panel(panel) + panel_offset,
+          .next = is_last ? nullptr : weight.panel(panel + 1) + panel_offset,
           .out = out + size_t{region.first_row} * weight.out_features + first_col,
           .out_stride = weight.out_features,
           .rows = region.last_row - region.first_row,

@@ -22,6 +22,7 @@ inline constexpr uint32_t kXMaxRows = 512;
 struct LinearBlock {
   const uint8_t* x;      // [rows][kXRowBytes]
   const uint8_t* panel;  // at the first k of the block
+  const uint8_t* next;   // of the same shape, run after this one; null where there is none
   float* out;            // [rows][out_stride]
   size_t out_stride;
   uint32_t rows;

@@ -23,6 +23,7 @@ constexpr uint32_t kGroupRows = 2 * kTileRows;
 constexpr size_t kPanelRowBytes =
     kPanelCols * sizeof(uint32_t);  // a pair of inputs for each column
 static_assert(kPanelCols == 2 * kTileRows);
+constexpr size_t kCacheLine = 64;
 
 // What ldtilecfg reads.
 struct alignas(64) TileConfig {
@@ -62,6 +63,9 @@ struct Group {
   size_t c_stride;
   uint32_t steps;
   bool accumulate;
+  // Asked for while the steps run, so many bytes a step.
+  const uint8_t* ahead;
+  size_t ahead_bytes;
 };
 
 template <bool has_second>
@@ -86,7 +90,12 @@ void Multiply(const Group& group) {
   }
   const uint8_t* x = group.x;
   const uint8_t* panel = group.panel;
+  const uint8_t* ahead = group.ahead;
   for (uint32_t step = 0; step < group.steps; ++step) {
+    for (size_t i = 0; i < group.ahead_bytes; i += kCacheLine) {
+      __builtin_prefetch(ahead + i, 0, has_second ? 2 : 3);
+    }
+    ahead += group.ahead_bytes;
     _tile_loadd(6, panel, kPanelRowBytes);
     _tile_loadd(7, panel + kPanelRowBytes / 2, kPanelRowBytes);
     _tile_loadd(4, x, kXRowBytes);
@@ -124,6 +133,26 @@ void MultiplyNarrow(const Group& group, uint32_t rows, uint32_t cols) {
   }
 }
 
+// Panels come from memory, of which a tile's load alone asks for too few lines at a time. A group
+// of few rows has nothing to do but wait for its own, some steps ahead; larger ones share out the
+// panel that follows.
+void ChooseAhead(const LinearBlock& block, uint32_t rows, Group& group) {
+  constexpr size_t kStepBytes = kTilePairs * kPanelRowBytes;
+  constexpr size_t kStepsAhead = 4;
+  group.ahead_bytes = 0;
+  if (block.rows <= kTileRows) {
+    group.ahead = group.panel + kStepsAhead * kStepBytes;
+    group.ahead_bytes = kStepBytes;
+  } else if (block.next != nullptr && rows == kGroupRows) {
+    const uint32_t num_groups = block.rows / kGroupRows;
+    const size_t offset = static_cast<size_t>(group.panel - block.panel);
+    const size_t share = (kStepBytes / num_groups + kCacheLine - 1) / kCacheLine * kCacheLine;
+    const auto index = static_cast<size_t>(group.x - block.x) / kXRowBytes / kGroupRows;
+    group.ahead = block.next + offset + index * share * group.steps;
+    group.ahead_bytes = share;
+  }
+}
+
 // Inputs [k, k + steps * 2 * pairs) of a block.
 void RunSteps(const LinearBlock& block, uint32_t k, uint32_t steps, uint32_t pairs) {
   uint32_t configured = 0;
@@ -131,12 +160,15 @@ void RunSteps(const LinearBlock& block, uint32_t k, uint32_t steps, uint32_t pai
     const uint32_t rows = std::min(kGroupRows, block.rows - row);
     if (rows != configured) Configure(rows, pairs);
     configured = rows;
-    const Group group{.x = block.x + row * kXRowBytes + k * sizeof(uint16_t),
-                      .panel = block.panel + k / 2 * kPanelRowBytes,
-                      .c = block.out + row * block.out_stride,
-                      .c_stride = block.out_stride,
-                      .steps = steps,
-                      .accumulate = block.accumulate || k > 0};
+    Group group{.x = block.x + row * kXRowBytes + k * sizeof(uint16_t),
+                .panel = block.panel + k / 2 * kPanelRowBytes,
+                .c = block.out + row * block.out_stride,
+                .c_stride = block.out_stride,
+                .steps = steps,
+                .accumulate = block.accumulate || k > 0,
+                .ahead = nullptr,
+                .ahead_bytes = 0};
+    ChooseAhead(block, rows, group);
     if (block.cols < kPanelCols) {
       MultiplyNarrow(group, rows, block.cols);
     } else if (rows > kTileRows) {
