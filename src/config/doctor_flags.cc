@@ -87,15 +87,7 @@ void AddDeviceFlags(DoctorTable& table) {
                     At(&C::device, &DeviceOptions::enforce_eager)));
   table.push_back(WholeFlag<C>({"threads", group, "N", "CPU threads; 0: one per core", kCommon},
                                At(&C::device, &DeviceOptions::num_threads), 0, 1024));
-  table.push_back(
-      ChoiceFlag<C, std::string>({"cpu-instruction-set", group, "SET",
-                                  "Highest to use: auto, amx, avx512, avx2, portable", kCommon},
-                                 At(&C::device, &DeviceOptions::cpu_instruction_set),
-                                 {{"auto", "auto"},
-                                  {"amx", "amx"},
-                                  {"avx512", "avx512"},
-                                  {"avx2", "avx2"},
-                                  {"portable", "portable"}}));
+  table.push_back(InstructionSetFlag<C>(group, &C::device, kCommon));
   table.push_back(TextFlag<C>(
       {"simulate-architecture", group, "NAME",
        "For tests: keep the result as that of a device of this architecture, as gfx1100", kCommon},

@@ -234,14 +234,7 @@ void AddDeviceFlags(Table& table) {
                                 At(&S::device, &DeviceOptions::enforce_eager)));
   table.push_back(WholeFlag<S>({"threads", group, "N", "CPU threads; 0: one per core", kCommon},
                                At(&S::device, &DeviceOptions::num_threads), 0, 1024));
-  table.push_back(ChoiceFlag<S, std::string>(
-      {"cpu-instruction-set", group, "SET", "Highest to use: auto, amx, avx512, avx2, portable"},
-      At(&S::device, &DeviceOptions::cpu_instruction_set),
-      {{"auto", "auto"},
-       {"amx", "amx"},
-       {"avx512", "avx512"},
-       {"avx2", "avx2"},
-       {"portable", "portable"}}));
+  table.push_back(InstructionSetFlag<S>(group, &S::device));
 }
 
 // What only the isolation check and tests of it need.

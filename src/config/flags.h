@@ -24,6 +24,21 @@ inline constexpr bool kCommon = true;
 inline constexpr uint64_t kMaxTokens = 1u << 24;
 inline bool IsNotEmpty(const std::string& text) { return !text.empty(); }
 
+// How far the CPU kernels may go; every command that computes has it.
+template <class Target>
+Flag<Target> InstructionSetFlag(FlagGroup group, DeviceOptions Target::*device,
+                                bool common = false) {
+  return ChoiceFlag<Target, std::string>(
+      {"cpu-instruction-set", group, "SET", "Highest to use: auto, amx, avx512, avx2, portable",
+       common},
+      At(device, &DeviceOptions::cpu_instruction_set),
+      {{"auto", "auto"},
+       {"amx", "amx"},
+       {"avx512", "avx512"},
+       {"avx2", "avx2"},
+       {"portable", "portable"}});
+}
+
 std::vector<Flag<ServeSettings>> ServeFlags();
 std::vector<Flag<CheckCacheCommand>> CheckCacheFlags();
 std::vector<Flag<BenchCommand>> BenchFlags();

@@ -67,14 +67,7 @@ void AddSharedFlags(std::vector<Flag<C>>& table) {
   table.push_back(
       WholeFlag<C>({"threads", FlagGroup::kDevice, "N", "CPU threads; 0: one per core", kCommon},
                    At(&C::device, &DeviceOptions::num_threads), 0, 1024));
-  table.push_back(ChoiceFlag<C, std::string>({"cpu-instruction-set", FlagGroup::kDevice, "SET",
-                                              "Highest to use: auto, amx, avx512, avx2, portable"},
-                                             At(&C::device, &DeviceOptions::cpu_instruction_set),
-                                             {{"auto", "auto"},
-                                              {"amx", "amx"},
-                                              {"avx512", "avx512"},
-                                              {"avx2", "avx2"},
-                                              {"portable", "portable"}}));
+  table.push_back(InstructionSetFlag<C>(FlagGroup::kDevice, &C::device));
   table.push_back(
       SwitchFlag<C>({"json", FlagGroup::kGeneral, nullptr, "Print JSON", kCommon}, At(&C::json)));
 }

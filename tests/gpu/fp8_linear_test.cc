@@ -13,18 +13,10 @@ namespace {
 constexpr uint32_t kRows = 300;
 constexpr float kNormEps = 1e-5f;
 
-struct Shape {
-  uint32_t out_features, in_features;
-};
 // Short, uneven, more than one wave of tiles, x in registers and in shared memory, and as wide as
 // the kernel for few rows takes.
-constexpr Shape kShapes[] = {{32, 64},    {208, 576},   {2608, 4096},
-                             {336, 8192}, {144, 14336}, {48, 16448}};
-
-std::string Name(const Shape& shape, uint32_t num_rows) {
-  return std::to_string(shape.out_features) + "x" + std::to_string(shape.in_features) + " rows " +
-         std::to_string(num_rows);
-}
+constexpr LinearShape kShapes[] = {{32, 64},    {208, 576},   {2608, 4096},
+                                   {336, 8192}, {144, 14336}, {48, 16448}};
 
 // The rows of x as QuantizeRows has them.
 struct HostCodes {
@@ -52,7 +44,7 @@ HostCodes Quantized(const std::vector<float>& x, uint32_t num_rows, float input_
 // One weight with a scale for each row, kRows rows of x, and what both mean.
 class Fp8Problem {
  public:
-  Fp8Problem(const Shape& shape, DType act, float input_scale)
+  Fp8Problem(const LinearShape& shape, DType act, float input_scale)
       : act_(act),
         shape_(shape),
         random_(shape.out_features * 31 + shape.in_features),
@@ -144,7 +136,7 @@ class Fp8Problem {
   }
 
   const DType act_;
-  const Shape shape_;
+  const LinearShape shape_;
   Random random_;
   const std::vector<uint16_t> x_stored_;
   const DeviceArray<uint16_t> x_;
@@ -188,7 +180,7 @@ TEST(GpuFp8Linear, StreamMatchesReference) {
   if (TestLaunch(DType::kBf16).facts->major != 9) GTEST_SKIP() << "compute capability 9.0 alone";
   for (const DType act : {DType::kBf16, DType::kF16}) {
     for (const float input_scale : kInputScales) {
-      for (const Shape& shape : kShapes) {
+      for (const LinearShape& shape : kShapes) {
         const Fp8Problem problem(shape, act, input_scale);
         for (const uint32_t num_rows : {1u, 2u, 3u, 5u, 8u}) {
           if (!problem.StreamServes(num_rows)) continue;
@@ -204,7 +196,7 @@ TEST(GpuFp8Linear, StreamMatchesReference) {
 
 // The same bits whether a row was quantized by the kernel itself or before, and beside which.
 TEST(GpuFp8Linear, RowsDoNotDependOnTheirCompany) {
-  for (const Shape& shape : kShapes) {
+  for (const LinearShape& shape : kShapes) {
     const Fp8Problem problem(shape, DType::kBf16, 0.0f);
     if (!problem.StreamServes(1)) continue;
     const auto alone = problem.ByStream(1, true);
@@ -241,7 +233,7 @@ double Finished(const std::vector<double>& product, size_t row, size_t column, s
 TEST(GpuFp8Linear, StreamNormalizesAndFinishes) {
   if (TestLaunch(DType::kBf16).facts->major != 9) GTEST_SKIP() << "compute capability 9.0 alone";
   for (const DType act : {DType::kBf16, DType::kF16}) {
-    for (const Shape& shape : {Shape{208, 576}, {2608, 4096}, {336, 14336}}) {
+    for (const LinearShape& shape : {LinearShape{208, 576}, {2608, 4096}, {336, 14336}}) {
       const Fp8Problem problem(shape, act, 0.0f);
       Random random(7);
       const auto norm = random.Normals(shape.in_features);

@@ -86,6 +86,16 @@ class Random {
   std::mt19937_64 engine_;
 };
 
+// Of a linear layer.
+struct LinearShape {
+  uint32_t out_features, in_features;
+};
+
+inline std::string Name(const LinearShape& shape, uint32_t num_rows) {
+  return std::to_string(shape.out_features) + "x" + std::to_string(shape.in_features) + " rows " +
+         std::to_string(num_rows);
+}
+
 // Root mean square of got - want over that of want; NaN in `got` gives NaN, which fails every
 // comparison.
 template <class Want>

@@ -102,18 +102,10 @@ class Problem {
   std::vector<double> want_;
 };
 
-struct Shape {
-  uint32_t out_features, in_features;
-};
 // Short and uneven, with segments that are empty, more than one wave of tiles, and so wide that x
 // has to be shared out.
-constexpr Shape kShapes[] = {{24, 8},      {64, 40},     {200, 576},
-                             {2600, 4096}, {152, 14336}, {3001, 1056}};
-
-std::string Name(const Shape& shape, uint32_t num_rows) {
-  return std::to_string(shape.out_features) + "x" + std::to_string(shape.in_features) + " rows " +
-         std::to_string(num_rows);
-}
+constexpr LinearShape kShapes[] = {{24, 8},      {64, 40},     {200, 576},
+                                   {2600, 4096}, {152, 14336}, {3001, 1056}};
 
 TEST(GpuLinear, GemvMatchesReference) {
   for (const DType act : {DType::kBf16, DType::kF16}) {
@@ -132,7 +124,7 @@ TEST(GpuLinear, GemvMatchesReference) {
 
 TEST(GpuLinear, StreamMatchesReference) {
   for (const DType act : {DType::kBf16, DType::kF16}) {
-    for (const Shape& shape : kShapes) {
+    for (const LinearShape& shape : kShapes) {
       Problem problem(shape.out_features, shape.in_features, act);
       for (const uint32_t num_rows : {1u, 2u, 3u, 5u, 8u}) {
         if (!problem.StreamServes(num_rows)) continue;
@@ -179,7 +171,7 @@ TEST(GpuLinear, StreamNormalizesAndFinishes) {
   const DeviceFacts& facts = *TestLaunch(DType::kBf16).facts;
   PrepareStreamGemv(facts);
   for (const DType act : {DType::kBf16, DType::kF16}) {
-    for (const auto [columns, dim] : {Shape{200, 576}, {2602, 4096}, {330, 8192}}) {
+    for (const auto [columns, dim] : {LinearShape{200, 576}, {2602, 4096}, {330, 8192}}) {
       Random random(columns);
       const auto x = Encode16(random.Normals(size_t{kMaxRows} * dim, 3.0f), act);
       const auto w = Encode16(random.Normals(size_t{columns} * dim, 0.02f), act);

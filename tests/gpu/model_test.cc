@@ -69,6 +69,26 @@ Logits RunSteps(ModelRunner& runner) {
   return all;
 }
 
+// Of the rows of one run beside another's.
+struct RowErrors {
+  double median = 0, largest = 0;
+
+  RowErrors(const Logits& got, const Logits& want) {
+    KVS_CHECK_OP(got.size(), ==, want.size());
+    std::vector<double> errors;
+    for (size_t row = 0; row < want.size(); ++row) {
+      errors.push_back(RelativeRms(got[row], want[row]));
+    }
+    std::sort(errors.begin(), errors.end());
+    median = errors[errors.size() / 2];
+    largest = errors.back();
+  }
+  void Print(const char* mode, const std::string& what) const {
+    std::printf("%-15s %-11s relative error of a row: median %.4f, largest %.4f\n", mode,
+                what.c_str(), median, largest);
+  }
+};
+
 TEST(GpuModel, LogitsAreThoseOfTheCpu) {
   for (const KvCacheDType kv_dtype : {KvCacheDType::kBf16, KvCacheDType::kF8E4M3}) {
     const ModelConfig config = *ReadModelConfig(ModelDir());
@@ -77,19 +97,12 @@ TEST(GpuModel, LogitsAreThoseOfTheCpu) {
     for (const Mode& mode : kModes) {
       const auto device = OnDevice(kv_dtype, mode);
       const Logits got = RunSteps(*device);
-      ASSERT_EQ(got.size(), want.size());
       // Activations are bfloat16 here and float32 there; an FP8 code that rounds the other way
       // is a difference of an eighth in one element.
-      std::vector<double> errors;
-      for (size_t row = 0; row < want.size(); ++row) {
-        errors.push_back(RelativeRms(got[row], want[row]));
-      }
-      std::sort(errors.begin(), errors.end());
-      const double median = errors[errors.size() / 2];
-      std::printf("%-15s %-8s relative error of a row: median %.4f, largest %.4f\n", mode.name,
-                  std::string(ToString(kv_dtype)).c_str(), median, errors.back());
-      EXPECT_LT(median, IsFp8(kv_dtype) ? 5e-2 : 2e-2) << mode.name;
-      EXPECT_LT(errors.back(), IsFp8(kv_dtype) ? 0.15 : 8e-2) << mode.name;
+      const RowErrors errors(got, want);
+      errors.Print(mode.name, std::string(ToString(kv_dtype)));
+      EXPECT_LT(errors.median, IsFp8(kv_dtype) ? 5e-2 : 2e-2) << mode.name;
+      EXPECT_LT(errors.largest, IsFp8(kv_dtype) ? 0.15 : 8e-2) << mode.name;
     }
   }
 }
@@ -203,16 +216,10 @@ TEST(GpuModel, Fp8WeightsGiveTheLogitsOfTheCpu) {
   for (const Mode& mode : kModes) {
     const auto device = OnDevice(config, options, mode);
     const Logits got = RunSteps(*device);
-    ASSERT_EQ(got.size(), want.size());
-    std::vector<double> errors;
-    for (size_t row = 0; row < want.size(); ++row) {
-      errors.push_back(RelativeRms(got[row], want[row]));
-    }
-    std::sort(errors.begin(), errors.end());
-    std::printf("%-15s FP8 weights: relative error of a row: median %.4f, largest %.4f\n",
-                mode.name, errors[errors.size() / 2], errors.back());
-    EXPECT_LT(errors[errors.size() / 2], mode.batch_invariant ? 2e-2 : 6e-2) << mode.name;
-    EXPECT_LT(errors.back(), 0.15) << mode.name;
+    const RowErrors errors(got, want);
+    errors.Print(mode.name, "FP8 weights");
+    EXPECT_LT(errors.median, mode.batch_invariant ? 2e-2 : 6e-2) << mode.name;
+    EXPECT_LT(errors.largest, 0.15) << mode.name;
   }
 }
 
@@ -226,16 +233,10 @@ TEST(GpuModel, ExpertsGiveTheLogitsOfTheCpu) {
   for (const Mode& mode : kModes) {
     const auto device = OnDevice(config, options, mode);
     const Logits got = RunSteps(*device);
-    ASSERT_EQ(got.size(), want.size());
     // A token whose router is undecided between two experts may go the other way.
-    std::vector<double> errors;
-    for (size_t row = 0; row < want.size(); ++row) {
-      errors.push_back(RelativeRms(got[row], want[row]));
-    }
-    std::sort(errors.begin(), errors.end());
-    std::printf("%-15s experts: relative error of a row: median %.4f, largest %.4f\n", mode.name,
-                errors[errors.size() / 2], errors.back());
-    EXPECT_LT(errors[errors.size() / 2], 3e-2) << mode.name;
+    const RowErrors errors(got, want);
+    errors.Print(mode.name, "experts");
+    EXPECT_LT(errors.median, 3e-2) << mode.name;
   }
 }
 
