@@ -254,44 +254,89 @@ struct FormatF32 {
     __builtin_memcpy(out, q, dims * sizeof(float));
   }
 
-  // out[0, dims) = the elements at `from`, the rest of kPanelDims zero. dims <= kPanelDims.
+  // out[0, kPanelDims) = the `dims` elements at `from`, then zeros. dims <= kPanelDims.
   static void Decode(const QueryTile& tile, const uint8_t* from, const uint8_t* ahead,
                      uint32_t dims, float* out) {
-    for (size_t byte = 0; byte < dims * SizeOf(tile.dtype); byte += 64) {
-      __builtin_prefetch(ahead + byte);
-    }
-    if (tile.dtype == KvCacheDType::kF32) {
-      __builtin_memcpy(out, from, dims * sizeof(float));
-    } else if (IsFp8(tile.dtype)) {
-      for (uint32_t i = 0; i < dims; ++i) out[i] = tile.fp8->values[from[i]];
+    const size_t num_bytes = dims * SizeOf(tile.dtype);
+    for (size_t byte = 0; byte < num_bytes; byte += 64) __builtin_prefetch(ahead + byte);
+    if (dims == kPanelDims) {
+      DecodePanel(tile, from, out);
     } else {
-      uint16_t row[kPanelDims] = {};
-      __builtin_memcpy(row, from, dims * sizeof(uint16_t));
-      if (tile.dtype == KvCacheDType::kF16) {
-        for (uint32_t i = 0; i < kPanelDims; i += Vec::kWidth) {
-          Vec::Store(out + i, Vec::LoadF16(row + i));
-        }
-      } else {
-        for (uint32_t i = 0; i < kPanelDims; ++i) {
-          const uint32_t bits = static_cast<uint32_t>(row[i]) << 16;
-          __builtin_memcpy(out + i, &bits, sizeof bits);
-        }
-      }
+      alignas(float) uint8_t padded[kPanelDims * sizeof(float)] = {};
+      __builtin_memcpy(padded, from, num_bytes);
+      DecodePanel(tile, padded, out);
     }
-    for (uint32_t i = dims; i < kPanelDims; ++i) out[i] = 0.0f;
   }
 
-  // keys[dim][position]; positions past `valid` keep what stood there: nobody reads their scores.
+  static void DecodePanel(const QueryTile& tile, const uint8_t* from, float* out) {
+    const auto* halves = reinterpret_cast<const uint16_t*>(from);
+    switch (tile.dtype) {
+      case KvCacheDType::kF32:
+        __builtin_memcpy(out, from, kPanelDims * sizeof(float));
+        return;
+      case KvCacheDType::kF16:
+        for (uint32_t i = 0; i < kPanelDims; i += Vec::kWidth) {
+          Vec::Store(out + i, Vec::LoadF16(halves + i));
+        }
+        return;
+      case KvCacheDType::kBf16:
+        for (uint32_t i = 0; i < kPanelDims; i += Vec::kWidth) {
+          Vec::Store(out + i, Vec::LoadBf16(halves + i));
+        }
+        return;
+      case KvCacheDType::kF8E4M3:
+      case KvCacheDType::kF8E5M2:
+        DecodeFp8Panel<Vec>(tile, from, out);
+        return;
+    }
+  }
+
+  template <class V>
+  static void DecodeFp8Panel(const QueryTile& tile, const uint8_t* from, float* out) {
+    if constexpr (requires { &V::LoadE4M3; }) {
+      typename V::Float first, second;
+      for (uint32_t i = 0; i < kPanelDims; i += 2 * V::kWidth) {
+        if (tile.dtype == KvCacheDType::kF8E4M3) {
+          V::LoadE4M3(from + i, &first, &second);
+        } else {
+          V::LoadE5M2(from + i, &first, &second);
+        }
+        V::Store(out + i, first);
+        V::Store(out + i + V::kWidth, second);
+      }
+    } else {
+      for (uint32_t i = 0; i < kPanelDims; ++i) out[i] = tile.fp8->values[from[i]];
+    }
+  }
+
+  // The rows of `count` positions of one block that stand one behind the other; `to` gets
+  // kPanelDims of each, `to_stride` floats apart.
+  static void DecodeRows(const QueryTile& tile, const uint8_t* from, const uint8_t* ahead,
+                         uint32_t dims, uint32_t count, float* to, size_t to_stride) {
+    const size_t row_bytes = tile.head_dim * SizeOf(tile.dtype);
+    for (uint32_t r = 0; r < count; ++r) {
+      Decode(tile, from + r * row_bytes, ahead + r * row_bytes, dims, to + r * to_stride);
+    }
+  }
+
+  // keys[dim][position]; positions past `valid` get anything: nobody reads their scores.
   static void PackKeys(const QueryTile& tile, const PositionTile& at, uint8_t* keys) {
+    static_assert(kGroup % Vec::kWidth == 0);
     auto* to = reinterpret_cast<float*>(keys);
-    float row[kPanelDims];
-    for (uint32_t p = 0; p < at.valid; ++p) {
+    const size_t element = SizeOf(tile.dtype);
+    float rows[Vec::kWidth][kPanelDims];
+    for (uint32_t p = 0; p < at.valid; p += Vec::kWidth) {
       const uint8_t* from = KeyAt(tile, at.first + p);
       const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
+      const uint32_t count = Min(Vec::kWidth, at.valid - p);
+      if (count < Vec::kWidth) __builtin_memset(rows, 0, sizeof rows);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
-        const uint32_t dims = Min(kPanelDims, tile.head_dim - dim);
-        Decode(tile, from + dim * SizeOf(tile.dtype), ahead + dim * SizeOf(tile.dtype), dims, row);
-        for (uint32_t i = 0; i < dims; ++i) to[(dim + i) * kTilePositions + p] = row[i];
+        DecodeRows(tile, from + dim * element, ahead + dim * element,
+                   Min(kPanelDims, tile.head_dim - dim), count, rows[0], kPanelDims);
+        for (uint32_t i = 0; i < kPanelDims; i += Vec::kWidth) {
+          Vec::Transpose(rows[0] + i, kPanelDims, to + size_t{dim + i} * kTilePositions + p,
+                         kTilePositions);
+        }
       }
     }
   }
@@ -299,13 +344,15 @@ struct FormatF32 {
   // values[panel][position][kPanelDims]
   static void PackValues(const QueryTile& tile, const PositionTile& at, uint8_t* values) {
     auto* to = reinterpret_cast<float*>(values);
-    for (uint32_t p = 0; p < at.valid; ++p) {
+    const size_t element = SizeOf(tile.dtype);
+    for (uint32_t p = 0; p < at.valid; p += kGroup) {
       const uint8_t* from = KeyAt(tile, at.first + p) + tile.v_bytes;
       const uint8_t* ahead = AheadOfValues(tile, at, at.first + p);
+      const uint32_t count = Min(kGroup, at.valid - p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
-        Decode(tile, from + dim * SizeOf(tile.dtype), ahead + dim * SizeOf(tile.dtype),
-               Min(kPanelDims, tile.head_dim - dim),
-               to + (size_t{dim / kPanelDims} * kTilePositions + p) * kPanelDims);
+        DecodeRows(tile, from + dim * element, ahead + dim * element,
+                   Min(kPanelDims, tile.head_dim - dim), count,
+                   to + (size_t{dim / kPanelDims} * kTilePositions + p) * kPanelDims, kPanelDims);
       }
     }
   }

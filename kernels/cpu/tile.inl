@@ -73,13 +73,17 @@ struct OpBf16Pairs {
 
   template <uint32_t kRows, uint32_t kVecs>
   static void Step(const A* a, const B* b, Vec::Float (&acc)[kRows][kVecs]) {
-    for (uint32_t v = 0; v < kVecs; ++v) {
-      Vec::Float first, second;
-      Vec::LoadBf16Pairs(b + v * Vec::kWidth, &first, &second);
-      for (uint32_t r = 0; r < kRows; ++r) {
-        acc[r][v] = Vec::Fma(Vec::Set1(a[r * kAStride]), first, acc[r][v]);
-        acc[r][v] = Vec::Fma(Vec::Set1(a[r * kAStride + 1]), second, acc[r][v]);
-      }
+    // One half after the other: the columns of both would leave too few registers for the sums.
+    Vec::Float columns[kVecs];
+    for (uint32_t v = 0; v < kVecs; ++v) columns[v] = Vec::LoadBf16Lower(b + v * Vec::kWidth);
+    for (uint32_t r = 0; r < kRows; ++r) {
+      const Vec::Float x = Vec::Set1(a[r * kAStride]);
+      for (uint32_t v = 0; v < kVecs; ++v) acc[r][v] = Vec::Fma(x, columns[v], acc[r][v]);
+    }
+    for (uint32_t v = 0; v < kVecs; ++v) columns[v] = Vec::LoadBf16Upper(b + v * Vec::kWidth);
+    for (uint32_t r = 0; r < kRows; ++r) {
+      const Vec::Float x = Vec::Set1(a[r * kAStride + 1]);
+      for (uint32_t v = 0; v < kVecs; ++v) acc[r][v] = Vec::Fma(x, columns[v], acc[r][v]);
     }
   }
 };

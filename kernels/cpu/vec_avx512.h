@@ -35,14 +35,28 @@ struct Vec {
   static float ReduceAdd(Float v) { return _mm512_reduce_add_ps(v); }
   static float ReduceMax(Float v) { return _mm512_reduce_max_ps(v); }
 
-  static void LoadBf16Pairs(const uint32_t* p, Float* lower, Float* upper) {
-    const __m512i bits = _mm512_loadu_si512(p);
-    *lower = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-    *upper = _mm512_castsi512_ps(
-        _mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  static Float LoadBf16Lower(const uint32_t* p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+  }
+  static Float LoadBf16Upper(const uint32_t* p) {
+    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), upper));
+  }
+  static Float LoadBf16(const uint16_t* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
   }
   static Float LoadF16(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+
+  // By the scatter of a row: AttentionKernels takes it for float16 and float32 caches alone.
+  static void Transpose(const float* from, size_t from_stride, float* to, size_t to_stride) {
+    for (size_t row = 0; row < kWidth; ++row) {
+      for (size_t column = 0; column < kWidth; ++column) {
+        to[column * to_stride + row] = from[row * from_stride + column];
+      }
+    }
   }
 
  private:

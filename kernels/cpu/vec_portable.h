@@ -64,15 +64,33 @@ struct Vec {
     return a > b ? a : b;
   }
 
-  // kWidth pairs of bf16: the lower and the upper halves of each dword.
-  static void LoadBf16Pairs(const uint32_t* p, Float* lower, Float* upper) {
+  // The lower and the upper halves of kWidth pairs of bf16, a pair a dword.
+  static Float LoadBf16Lower(const uint32_t* p) {
     Int bits;
     memcpy(&bits, p, sizeof bits);
-    *lower = FromBits(bits << 16);
-    *upper = FromBits(bits & static_cast<int32_t>(0xffff0000u));
+    return FromBits(bits << 16);
   }
+  static Float LoadBf16Upper(const uint32_t* p) {
+    Int bits;
+    memcpy(&bits, p, sizeof bits);
+    return FromBits(bits & static_cast<int32_t>(0xffff0000u));
+  }
+  static Float LoadBf16(const uint16_t* p) { return FromBits(Int{p[0], p[1], p[2], p[3]} << 16); }
   static Float LoadF16(const uint16_t* p) {
     return Float{F16ToFloat(p[0]), F16ToFloat(p[1]), F16ToFloat(p[2]), F16ToFloat(p[3])};
+  }
+
+  // to[column][row] = from[row][column], kWidth of each; strides in floats.
+  static void Transpose(const float* from, size_t from_stride, float* to, size_t to_stride) {
+    const Float a = Load(from), b = Load(from + from_stride);
+    const Float c = Load(from + 2 * from_stride), d = Load(from + 3 * from_stride);
+    const Int low = {0, 4, 1, 5}, high = {2, 6, 3, 7};
+    const Float ac_low = __builtin_shuffle(a, c, low), ac_high = __builtin_shuffle(a, c, high);
+    const Float bd_low = __builtin_shuffle(b, d, low), bd_high = __builtin_shuffle(b, d, high);
+    Store(to, __builtin_shuffle(ac_low, bd_low, low));
+    Store(to + to_stride, __builtin_shuffle(ac_low, bd_low, high));
+    Store(to + 2 * to_stride, __builtin_shuffle(ac_high, bd_high, low));
+    Store(to + 3 * to_stride, __builtin_shuffle(ac_high, bd_high, high));
   }
 
  private:
