@@ -18,3 +18,16 @@ endif()
 if(KVS_FUZZ)  # coverage for the fuzzers' main, which tests/fuzz/coverage links
   target_compile_options(kvs_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
+
+# Under KVS_JOINED_SOURCES, of the libraries' templates most is compiled once a group of sources
+# instead of once a source.
+function(kvs_join_sources target)
+  if(NOT KVS_JOINED_SOURCES)
+    return()
+  endif()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # It takes an included source for a header, where types with members of unnamed namespaces err.
+    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
+  endif()
+endfunction()

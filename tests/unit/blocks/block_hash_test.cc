@@ -7,7 +7,7 @@
 namespace kvs {
 namespace {
 
-std::vector<TokenId> Tokens(uint32_t count, uint32_t first = 0) {
+std::vector<TokenId> NumberedTokens(uint32_t count, uint32_t first = 0) {
   std::vector<TokenId> tokens;
   for (uint32_t i = 0; i < count; ++i) tokens.push_back(TokenId{first + i});
   return tokens;
@@ -23,7 +23,7 @@ TEST(BlockHash, RootDependsOnSeedAndScope) {
 
 TEST(BlockHash, DependsOnParentAndOnEveryToken) {
   const BlockHash root = RootHash(7, 0, "");
-  const auto tokens = Tokens(16);
+  const auto tokens = NumberedTokens(16);
   const BlockHash hash = HashBlock(root, tokens);
   EXPECT_EQ(hash, HashBlock(root, tokens));
   EXPECT_NE(hash, HashBlock(RootHash(8, 0, ""), tokens));
@@ -42,7 +42,7 @@ TEST(BlockHash, TruncationKeepsTheLowBits) {
 
 TEST(HashChain, ExtendsByFullBlocksOnly) {
   const BlockHash root = RootHash(3, 0, "s");
-  const auto tokens = Tokens(40);
+  const auto tokens = NumberedTokens(40);
   HashChain chain(root, 16);
   chain.Extend(std::span(tokens).first(15));
   EXPECT_EQ(chain.size(), 0u);
@@ -57,7 +57,7 @@ TEST(HashChain, ExtendsByFullBlocksOnly) {
 }
 
 TEST(HashChain, StepwiseEqualsAtOnce) {
-  const auto tokens = Tokens(200, 5);
+  const auto tokens = NumberedTokens(200, 5);
   HashChain stepwise(RootHash(3, 0, ""), 4);
   HashChain at_once(RootHash(3, 0, ""), 4);
   for (size_t n = 0; n <= tokens.size(); ++n) stepwise.Extend(std::span(tokens).first(n));
@@ -67,7 +67,7 @@ TEST(HashChain, StepwiseEqualsAtOnce) {
 }
 
 TEST(HashChainDeathTest, TokensMayNotShrink) {
-  const auto tokens = Tokens(8);
+  const auto tokens = NumberedTokens(8);
   HashChain chain(RootHash(1, 0, ""), 4);
   chain.Extend(tokens);
   EXPECT_DEATH(chain.Extend(std::span(tokens).first(4)), "check failed");

@@ -7,25 +7,27 @@
 namespace kvs {
 namespace {
 
-constexpr uint32_t kBlockSize = 4;
-using Tokens = std::array<TokenId, kBlockSize>;
+constexpr uint32_t kPoolBlockSize = 4;
+using BlockTokens = std::array<TokenId, kPoolBlockSize>;
 
-Tokens Fill(uint32_t value) { return {TokenId{value}, TokenId{value}, TokenId{1}, TokenId{2}}; }
+BlockTokens Fill(uint32_t value) {
+  return {TokenId{value}, TokenId{value}, TokenId{1}, TokenId{2}};
+}
 
 const BlockHash kRoot = RootHash(5, 0, "");
 
-BlockKey FirstKey(const Tokens& tokens) {
+BlockKey FirstKey(const BlockTokens& tokens) {
   return {HashBlock(kRoot, tokens), kRoot, kRootContent, tokens};
 }
 
-BlockId AcquireCached(BlockPool& pool, const Tokens& tokens) {
+BlockId AcquireCached(BlockPool& pool, const BlockTokens& tokens) {
   const BlockId id = *pool.Acquire();
   pool.Cache(id, FirstKey(tokens));
   return id;
 }
 
 TEST(BlockPool, HandsOutEveryBlockOnceAndNeverTheNullBlock) {
-  BlockPool pool(3, kBlockSize);
+  BlockPool pool(3, kPoolBlockSize);
   EXPECT_EQ(pool.Acquire(), BlockId{1});
   EXPECT_EQ(pool.Acquire(), BlockId{2});
   EXPECT_EQ(pool.Acquire(), BlockId{3});
@@ -35,8 +37,8 @@ TEST(BlockPool, HandsOutEveryBlockOnceAndNeverTheNullBlock) {
 }
 
 TEST(BlockPool, ACachedBlockIsFoundWhileHeldAndAfter) {
-  BlockPool pool(2, kBlockSize);
-  const Tokens tokens = Fill(7);
+  BlockPool pool(2, kPoolBlockSize);
+  const BlockTokens tokens = Fill(7);
   const BlockId id = AcquireCached(pool, tokens);
   EXPECT_EQ(pool.Find(FirstKey(tokens)), id);
   pool.Release(id);
@@ -51,7 +53,7 @@ TEST(BlockPool, ACachedBlockIsFoundWhileHeldAndAfter) {
 }
 
 TEST(BlockPool, ReusesUncachedBlocksFirstThenTheLeastRecentlyFreed) {
-  BlockPool pool(4, kBlockSize);
+  BlockPool pool(4, kPoolBlockSize);
   const BlockId a = AcquireCached(pool, Fill(1));
   const BlockId b = AcquireCached(pool, Fill(2));
   const BlockId plain = *pool.Acquire();
@@ -70,7 +72,7 @@ TEST(BlockPool, ReusesUncachedBlocksFirstThenTheLeastRecentlyFreed) {
 }
 
 TEST(BlockPool, AHitMakesABlockRecentAgain) {
-  BlockPool pool(2, kBlockSize);
+  BlockPool pool(2, kPoolBlockSize);
   const BlockId a = AcquireCached(pool, Fill(1));
   const BlockId b = AcquireCached(pool, Fill(2));
   pool.Release(a);
@@ -81,7 +83,7 @@ TEST(BlockPool, AHitMakesABlockRecentAgain) {
 }
 
 TEST(BlockPool, ADuplicateIsKeptButNotFound) {
-  BlockPool pool(3, kBlockSize);
+  BlockPool pool(3, kPoolBlockSize);
   const BlockId a = AcquireCached(pool, Fill(1));
   const BlockId duplicate = AcquireCached(pool, Fill(1));
   EXPECT_NE(a, duplicate);
@@ -92,9 +94,9 @@ TEST(BlockPool, ADuplicateIsKeptButNotFound) {
 }
 
 TEST(BlockPool, ACollisionIsCountedAndMissed) {
-  BlockPool pool(2, kBlockSize);
-  const Tokens tokens = Fill(1);
-  const Tokens others = Fill(2);
+  BlockPool pool(2, kPoolBlockSize);
+  const BlockTokens tokens = Fill(1);
+  const BlockTokens others = Fill(2);
   BlockKey key = FirstKey(tokens);
   const BlockId id = *pool.Acquire();
   pool.Cache(id, key);
@@ -111,10 +113,10 @@ TEST(BlockPool, ACollisionIsCountedAndMissed) {
 
 // Two first blocks with one hash: what follows the one must not be found after the other.
 TEST(BlockPool, AChildIsFoundAfterItsOwnParentOnly) {
-  BlockPool pool(4, kBlockSize);
-  const Tokens first = Fill(1);
-  const Tokens second = Fill(2);
-  const Tokens child = Fill(3);
+  BlockPool pool(4, kPoolBlockSize);
+  const BlockTokens first = Fill(1);
+  const BlockTokens second = Fill(2);
+  const BlockTokens child = Fill(3);
   const BlockHash shared{99, 0};
   const BlockId a = *pool.Acquire();
   pool.Cache(a, {shared, kRoot, kRootContent, first});
@@ -134,9 +136,9 @@ TEST(BlockPool, AChildIsFoundAfterItsOwnParentOnly) {
 
 // A child that was held while its parent was evicted gives way when both are computed anew.
 TEST(BlockPool, AnOrphanIsReplacedAndIsNoCollision) {
-  BlockPool pool(4, kBlockSize);
-  const Tokens parent = Fill(1);
-  const Tokens child = Fill(2);
+  BlockPool pool(4, kPoolBlockSize);
+  const BlockTokens parent = Fill(1);
+  const BlockTokens child = Fill(2);
   const BlockId old_parent = AcquireCached(pool, parent);
   const BlockHash child_hash = HashBlock(FirstKey(parent).hash, child);
   const BlockId orphan = *pool.Acquire();
@@ -163,7 +165,7 @@ TEST(BlockPool, AnOrphanIsReplacedAndIsNoCollision) {
 }
 
 TEST(BlockPool, ResetForgetsUnlessABlockIsHeld) {
-  BlockPool pool(2, kBlockSize);
+  BlockPool pool(2, kPoolBlockSize);
   const BlockId id = AcquireCached(pool, Fill(1));
   EXPECT_FALSE(pool.Reset());
   EXPECT_EQ(pool.Find(FirstKey(Fill(1))), id);
@@ -175,7 +177,7 @@ TEST(BlockPool, ResetForgetsUnlessABlockIsHeld) {
 }
 
 TEST(BlockPoolDeathTest, MisuseAborts) {
-  BlockPool pool(2, kBlockSize);
+  BlockPool pool(2, kPoolBlockSize);
   EXPECT_DEATH(pool.Release(kNullBlock), "check failed");
   EXPECT_DEATH(pool.Release(BlockId{1}), "check failed");
   EXPECT_DEATH(pool.Release(BlockId{3}), "check failed");

@@ -12,12 +12,12 @@ namespace {
 
 using testing::HasSubstr;
 
-struct Outcome {
+struct BenchOutcome {
   int exit_code;
   nlohmann::json report;
 };
 
-Outcome BenchReport(BenchCommand command) {
+BenchOutcome BenchReport(BenchCommand command) {
   command.json = true;
   testing::internal::CaptureStdout();
   const int exit_code = RunBench(command);
@@ -36,7 +36,7 @@ BenchCommand SmallBench(const std::string& url) {
 
 TEST(Bench, ClosedLoopCountsExactly) {
   CannedOpenAi server({});
-  const Outcome outcome = BenchReport(SmallBench(server.url()));
+  const BenchOutcome outcome = BenchReport(SmallBench(server.url()));
   EXPECT_EQ(outcome.exit_code, 0) << outcome.report;
   const auto& report = outcome.report;
   EXPECT_EQ(report["completed"], 12);
@@ -56,7 +56,7 @@ TEST(Bench, SharedPrefixesAreHit) {
   command.shared_prefix_tokens = 64;
   command.num_prefixes = 2;
   command.concurrency = 1;
-  const Outcome outcome = BenchReport(command);
+  const BenchOutcome outcome = BenchReport(command);
   EXPECT_EQ(outcome.exit_code, 0);
   // The first request of each prefix is cold, the other ten reuse four blocks.
   EXPECT_EQ(outcome.report["total_cached_tokens"], 10 * 64);
@@ -65,7 +65,7 @@ TEST(Bench, SharedPrefixesAreHit) {
 
 TEST(Bench, TextPromptsWhereThereIsNoTokenize) {
   CannedOpenAi server({.has_tokenize = false});
-  const Outcome outcome = BenchReport(SmallBench(server.url()));
+  const BenchOutcome outcome = BenchReport(SmallBench(server.url()));
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_EQ(outcome.report["exact_prompts"], false);
   EXPECT_EQ(outcome.report["total_prompt_tokens"], 1200);  // a word is a token there
@@ -92,7 +92,7 @@ TEST(Bench, OpenLoopKeepsItsRate) {
   CannedOpenAi server({});
   BenchCommand command = SmallBench(server.url());
   command.request_rate = 100.0;
-  const Outcome outcome = BenchReport(command);
+  const BenchOutcome outcome = BenchReport(command);
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_EQ(outcome.report["completed"], 12);
   EXPECT_EQ(outcome.report["request_rate"], 100.0);
@@ -100,7 +100,7 @@ TEST(Bench, OpenLoopKeepsItsRate) {
 
 TEST(Bench, CountsErrorsByKind) {
   CannedOpenAi server({.fail_every = 3});
-  const Outcome outcome = BenchReport(SmallBench(server.url()));
+  const BenchOutcome outcome = BenchReport(SmallBench(server.url()));
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_EQ(outcome.report["completed"], 8);
   EXPECT_EQ(outcome.report["errors"]["http 503"]["count"], 4);

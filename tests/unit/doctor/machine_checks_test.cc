@@ -15,7 +15,7 @@ namespace {
 using testing::HasSubstr;
 using testing::SizeIs;
 
-ProbeReport OnW7900() {
+ProbeReport ReportOfW7900() {
   ProbeReport probe;
   probe.info = W7900();
   probe.kernel_driver = "6.8.5";
@@ -40,7 +40,7 @@ ModelConfig EightB() {
 }
 
 TEST(MachineChecks, TheDeviceIsDescribedAndEachFp8TypeJudged) {
-  const auto checks = CheckDevice(OnW7900());
+  const auto checks = CheckDevice(ReportOfW7900());
   ASSERT_THAT(checks, SizeIs(4));
   EXPECT_EQ(checks[0].finding,
             "hip: AMD Radeon PRO W7900, gfx1100, waves of 32, FP8 by integer arithmetic");
@@ -53,7 +53,7 @@ TEST(MachineChecks, TheDeviceIsDescribedAndEachFp8TypeJudged) {
 }
 
 TEST(MachineChecks, FP8ThatCouldNotBeTestedFails) {
-  ProbeReport probe = OnW7900();
+  ProbeReport probe = ReportOfW7900();
   probe.fp8.clear();
   probe.fp8_error = "attention: head_dim 80";
   const auto checks = CheckDevice(probe);
@@ -63,7 +63,7 @@ TEST(MachineChecks, FP8ThatCouldNotBeTestedFails) {
 }
 
 TEST(MachineChecks, MemoryIsTheDevicesWhereItHasSome) {
-  ProbeReport probe = OnW7900();
+  ProbeReport probe = ReportOfW7900();
   const Check roomy = CheckMemory(probe, EightB(), 16ull << 30, 1);
   EXPECT_EQ(roomy.outcome, Outcome::kOk) << roomy.finding;
   EXPECT_THAT(roomy.finding, HasSubstr("of 40.00 GiB that are free"));

@@ -14,7 +14,7 @@ namespace {
 using nlohmann::json;
 using testing::FakeTokenizer;
 
-AnswerHead Head() { return {"chatcmpl-7", "tiny", "kvserve-1", 1234567890}; }
+AnswerHead ChatHead() { return {"chatcmpl-7", "tiny", "kvserve-1", 1234567890}; }
 
 // The chunks of a stream, or of a part of one.
 std::vector<json> Chunks(const std::string& events) {
@@ -34,7 +34,7 @@ const FakeTokenizer kTokenizer;
 const ChoiceEnd kStop{"stop", "null"};
 
 TEST(ChatFormat, StreamBeginsWithTheRoleAndEndsWithTheReason) {
-  ChatFormat format(Head(), {}, /*with_usage_field=*/false, kTokenizer);
+  ChatFormat format(ChatHead(), {}, /*with_usage_field=*/false, kTokenizer);
   std::string out;
   format.AppendChunk({0, "Hi", nullptr, nullptr}, nullptr, out);
   format.AppendChunk({0, "!", nullptr, &kStop}, nullptr, out);
@@ -51,7 +51,7 @@ TEST(ChatFormat, StreamBeginsWithTheRoleAndEndsWithTheReason) {
 }
 
 TEST(ChatFormat, UsageFieldAndChunk) {
-  ChatFormat format(Head(), {}, /*with_usage_field=*/true, kTokenizer);
+  ChatFormat format(ChatHead(), {}, /*with_usage_field=*/true, kTokenizer);
   std::string out;
   format.AppendChunk({0, "x", nullptr, nullptr}, nullptr, out);
   EXPECT_TRUE(Chunks(out)[1]["usage"].is_null());
@@ -62,7 +62,7 @@ TEST(ChatFormat, UsageFieldAndChunk) {
 }
 
 TEST(ChatFormat, ToolCallsWhole) {
-  ChatFormat format(Head(), {.tool_calls = ToolCallParser::kHermes}, false, kTokenizer);
+  ChatFormat format(ChatHead(), {.tool_calls = ToolCallParser::kHermes}, false, kTokenizer);
   const std::string text = "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\": \"é\"}}</tool_call>";
   const json answer = json::parse(format.Whole({{0, text, nullptr, &kStop}}, {1, 2, 0}));
   EXPECT_EQ(answer["object"], "chat.completion");
@@ -74,7 +74,7 @@ TEST(ChatFormat, ToolCallsWhole) {
 }
 
 TEST(ChatFormat, ToolCallsStreamed) {
-  ChatFormat format(Head(), {.tool_calls = ToolCallParser::kLlama3Json}, false, kTokenizer);
+  ChatFormat format(ChatHead(), {.tool_calls = ToolCallParser::kLlama3Json}, false, kTokenizer);
   std::string out;
   format.AppendChunk({0, "{\"name\":\"f\",\"para", nullptr, nullptr}, nullptr, out);
   format.AppendChunk({0, "meters\":{}}", nullptr, &kStop}, nullptr, out);
@@ -86,7 +86,7 @@ TEST(ChatFormat, ToolCallsStreamed) {
 
 TEST(ChatFormat, ReasoningIsAFieldOfItsOwn) {
   const AnswerReading reading{.reasoning = ReasoningParser::kQwen3};
-  ChatFormat format(Head(), reading, false, kTokenizer);
+  ChatFormat format(ChatHead(), reading, false, kTokenizer);
   const json answer =
       json::parse(format.Whole({{0, "<think>why</think>\nso", nullptr, &kStop}}, {1, 2, 0}));
   EXPECT_EQ(answer["choices"][0]["message"],
@@ -97,7 +97,7 @@ TEST(ChatFormat, ReasoningIsAFieldOfItsOwn) {
 }
 
 TEST(ChatFormat, LogprobsNameBytesAndTheLikely) {
-  ChatFormat format(Head(), {}, false, kTokenizer);
+  ChatFormat format(ChatHead(), {}, false, kTokenizer);
   const auto logprobs = format.NewLogprobs();
   PositionLogprobs position;
   position.chosen = {{'a'}, -0.5f};
@@ -110,7 +110,7 @@ TEST(ChatFormat, LogprobsNameBytesAndTheLikely) {
 }
 
 TEST(ChatFormat, ChoicesAreReadApart) {
-  ChatFormat format(Head(), {.tool_calls = ToolCallParser::kHermes}, false, kTokenizer);
+  ChatFormat format(ChatHead(), {.tool_calls = ToolCallParser::kHermes}, false, kTokenizer);
   std::string out;
   format.AppendChunk({1, "<tool_", nullptr, nullptr}, nullptr, out);
   format.AppendChunk({0, "plain", nullptr, &kStop}, nullptr, out);

@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 using testing::FakeTokenizer;
 
-AnswerHead Head() { return {"cmpl-\"7\"", "a\\b", "kvserve-1", 1234567890}; }
+AnswerHead CompletionHead() { return {"cmpl-\"7\"", "a\\b", "kvserve-1", 1234567890}; }
 
 json ChunkOf(const std::string& event) {
   EXPECT_EQ(event.substr(0, 6), "data: ");
@@ -48,7 +48,7 @@ TEST(OpenaiFormat, UsageAlwaysHasCachedTokens) {
 
 TEST(OpenaiFormat, ChunkOfRunningChoice) {
   const FakeTokenizer tokenizer;
-  CompletionFormat format(Head(), /*with_usage_field=*/false, tokenizer);
+  CompletionFormat format(CompletionHead(), /*with_usage_field=*/false, tokenizer);
   std::string out;
   format.AppendChunk({3, "a\"\n\u00e9", nullptr, nullptr}, nullptr, out);
   EXPECT_EQ(ChunkOf(out), json::parse(R"({"id":"cmpl-\"7\"","object":"text_completion",
@@ -58,7 +58,7 @@ TEST(OpenaiFormat, ChunkOfRunningChoice) {
 
 TEST(OpenaiFormat, LastChunkSaysWhy) {
   const FakeTokenizer tokenizer;
-  CompletionFormat format(Head(), /*with_usage_field=*/true, tokenizer);
+  CompletionFormat format(CompletionHead(), /*with_usage_field=*/true, tokenizer);
   std::string out;
   const ChoiceEnd end{"stop", "\"END\""};
   format.AppendChunk({0, "", nullptr, &end}, nullptr, out);
@@ -70,7 +70,7 @@ TEST(OpenaiFormat, LastChunkSaysWhy) {
 
 TEST(OpenaiFormat, UsageChunks) {
   const FakeTokenizer tokenizer;
-  CompletionFormat format(Head(), /*with_usage_field=*/true, tokenizer);
+  CompletionFormat format(CompletionHead(), /*with_usage_field=*/true, tokenizer);
   const Usage usage{7, 5, 4};
   std::string last;
   format.AppendUsageChunk(usage, last);
@@ -108,7 +108,7 @@ TEST(OpenaiFormat, ChosenIsNotRepeatedAmongTheTop) {
 
 TEST(OpenaiFormat, LogprobsOfNothingAreNullInAChunkAndEmptyInAWholeAnswer) {
   const FakeTokenizer tokenizer;
-  CompletionFormat format(Head(), /*with_usage_field=*/false, tokenizer);
+  CompletionFormat format(CompletionHead(), /*with_usage_field=*/false, tokenizer);
   const auto logprobs = format.NewLogprobs();
   const ChoiceEnd end{"stop", "null"};
   const ChoicePiece piece{0, "", logprobs.get(), &end};
@@ -123,7 +123,7 @@ TEST(OpenaiFormat, WholeAnswer) {
   const ChoiceEnd stop{"stop", "42"};
   const ChoiceEnd length{"length", "null"};
   const FakeTokenizer tokenizer;
-  CompletionFormat format(Head(), /*with_usage_field=*/false, tokenizer);
+  CompletionFormat format(CompletionHead(), /*with_usage_field=*/false, tokenizer);
   const json answer = json::parse(
       format.Whole({{0, "one", nullptr, &stop}, {1, "two", nullptr, &length}}, {3, 2, 1}));
   EXPECT_EQ(answer["object"], "text_completion");

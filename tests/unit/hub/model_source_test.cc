@@ -15,9 +15,9 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr RetryPolicy kImpatient = {.attempts = 3,
-                                    .first_delay = std::chrono::milliseconds(1),
-                                    .delay_max = std::chrono::milliseconds(10)};
+constexpr RetryPolicy kFewRetries = {.attempts = 3,
+                                     .first_delay = std::chrono::milliseconds(1),
+                                     .delay_max = std::chrono::milliseconds(10)};
 
 class ModelSourceTest : public testing::Test {
  protected:
@@ -33,7 +33,7 @@ class ModelSourceTest : public testing::Test {
     std::vector<const char*> environment;
     for (const std::string& entry : entries) environment.push_back(entry.c_str());
     environment.push_back(nullptr);
-    return ModelSource::Open(model, revision, needed, environment.data(), kImpatient);
+    return ModelSource::Open(model, revision, needed, environment.data(), kFewRetries);
   }
   // Opens and fetches everything; the first failure, or nothing.
   Result<void> FetchAll(const std::string& revision = "") {
@@ -218,7 +218,7 @@ TEST_F(ModelSourceTest, NoNetworkIsSaid) {
   std::vector<std::string> entries = {"HF_HOME=" + cache_.path().string(), "HF_ENDPOINT=" + gone};
   const char* environment[] = {entries[0].c_str(), entries[1].c_str(), nullptr};
   const auto source =
-      ModelSource::Open(kModel, "", ModelFiles::kDescription, environment, kImpatient);
+      ModelSource::Open(kModel, "", ModelFiles::kDescription, environment, kFewRetries);
   ASSERT_FALSE(source);
   EXPECT_EQ(source.error().code(), Code::kUnavailable);
   EXPECT_THAT(source.error().message(), HasSubstr("the Hub cannot be reached"));

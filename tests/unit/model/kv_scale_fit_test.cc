@@ -13,11 +13,11 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr KvLayout kLayout = {.num_layers = 2,
-                              .num_kv_heads = 2,
-                              .head_dim = 32,
-                              .block_size = 16,
-                              .dtype = KvCacheDType::kF8E4M3};
+constexpr KvLayout kTwoLayers = {.num_layers = 2,
+                                 .num_kv_heads = 2,
+                                 .head_dim = 32,
+                                 .block_size = 16,
+                                 .dtype = KvCacheDType::kF8E4M3};
 
 void Add(KvHeadStatistics& head, float value) {
   head.counts.resize(kKvStatsBins);
@@ -27,7 +27,7 @@ void Add(KvHeadStatistics& head, float value) {
 
 // Head h of layer l: normal values of deviation l + h + 1; V ten times those of K.
 KvStatistics Normals() {
-  KvStatistics statistics(kLayout);
+  KvStatistics statistics(kTwoLayers);
   std::mt19937_64 random(3);
   std::normal_distribution<float> normal;
   for (uint32_t layer = 0; layer < 2; ++layer) {
@@ -106,7 +106,7 @@ TEST(KvScaleFit, RelativeSquaredErrorIsThatOfStoringTheValues) {
 }
 
 TEST(KvScaleFit, ZerosGetOneAndValuesThatAreNotFiniteAreRefused) {
-  KvStatistics zeros(kLayout);
+  KvStatistics zeros(kTwoLayers);
   for (const KvScaleFit fit : {KvScaleFit::kMinMax, KvScaleFit::kMse}) {
     const auto scales = FitKvScales(zeros, {.fit = fit});
     ASSERT_TRUE(scales);

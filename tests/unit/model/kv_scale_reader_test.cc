@@ -18,11 +18,11 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr KvLayout kLayout = {.num_layers = 2,
-                              .num_kv_heads = 2,
-                              .head_dim = 32,
-                              .block_size = 16,
-                              .dtype = KvCacheDType::kF8E4M3};
+constexpr KvLayout kCheckpointLayout = {.num_layers = 2,
+                                        .num_kv_heads = 2,
+                                        .head_dim = 32,
+                                        .block_size = 16,
+                                        .dtype = KvCacheDType::kF8E4M3};
 
 std::string Floats(const std::vector<float>& values) {
   std::string bytes(values.size() * sizeof(float), '\0');
@@ -54,7 +54,7 @@ Result<std::optional<KvScaleSet>> Read(const std::vector<TestTensor>& tensors,
   WriteFile(dir / "model.safetensors", SafetensorsBytes(tensors));
   auto checkpoint = Checkpoint::Open(dir.path());
   EXPECT_TRUE(checkpoint) << checkpoint.error().message();
-  auto scales = ReadKvScales(**checkpoint, kLayout, skip, fnuz);
+  auto scales = ReadKvScales(**checkpoint, kCheckpointLayout, skip, fnuz);
   if (scales) {
     EXPECT_TRUE((*checkpoint)->Finish([](std::string_view) { return false; }))
         << "a scale counts as used";
@@ -177,7 +177,7 @@ TEST(KvScaleReader, OtherTensorsAreNotItsBusiness) {
 Result<KvScaleSet> ReadFileText(const std::string& text) {
   const TempDir dir;
   WriteFile(dir / "scales.json", text);
-  return ReadKvScaleFile(dir / "scales.json", kLayout);
+  return ReadKvScaleFile(dir / "scales.json", kCheckpointLayout);
 }
 
 std::string Legacy(const std::string& factors, const std::string& dtype = "float8_e4m3fn") {
@@ -214,7 +214,8 @@ TEST(KvScaleFile, WrongFilesAreErrorsThatNameTheLayer) {
     EXPECT_THAT(read.error().message(), HasSubstr(message));
     EXPECT_EQ(read.error().code(), Code::kDataError);
   }
-  EXPECT_EQ(ReadKvScaleFile("/nonexistent/scales.json", kLayout).error().code(), Code::kNotFound);
+  EXPECT_EQ(ReadKvScaleFile("/nonexistent/scales.json", kCheckpointLayout).error().code(),
+            Code::kNotFound);
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kBundled = fs::path(KVS_SOURCE_DIR) / "models/default";
+const fs::path kBundledModel = fs::path(KVS_SOURCE_DIR) / "models/default";
 
 std::vector<TokenId> SomeTokens(uint32_t count) {
   std::vector<TokenId> tokens;
@@ -35,12 +35,13 @@ std::vector<TokenId> SomeTokens(uint32_t count) {
 class RequestCalibrationTest : public ::testing::Test {
  protected:
   RequestCalibrationTest() : backend_(*MakeCpuBackend({.num_threads = 2})) {
-    ModelLoadOptions load = ModelRunner::Options(kBundled, DType::kBf16, KvCacheDType::kF8E4M3);
+    ModelLoadOptions load =
+        ModelRunner::Options(kBundledModel, DType::kBf16, KvCacheDType::kF8E4M3);
     load.kv_scales_later = true;
-    model_ = *Model::Load(*ReadModelConfig(kBundled), load, *backend_);
+    model_ = *Model::Load(*ReadModelConfig(kBundledModel), load, *backend_);
     options_ = {.num_requests = 2,
                 .num_bf16_blocks = 128,
-                .model_dir = kBundled,
+                .model_dir = kBundledModel,
                 .checkpoint_dtype = DType::kBf16};
   }
 
@@ -122,7 +123,7 @@ TEST_F(RequestCalibrationTest, WritesTheModelWithTheScalesItServesWith) {
 }
 
 TEST_F(RequestCalibrationTest, ADirectoryThatIsThereIsRefusedAtOnce) {
-  options_.output_dir = kBundled;
+  options_.output_dir = kBundledModel;
   const auto calibration = RequestCalibration::Begin(options_, *model_, *backend_);
   ASSERT_FALSE(calibration);
   EXPECT_NE(calibration.error().message().find("--kv-scales-output-dir: "), std::string::npos);
@@ -130,10 +131,10 @@ TEST_F(RequestCalibrationTest, ADirectoryThatIsThereIsRefusedAtOnce) {
 }
 
 TEST_F(RequestCalibrationTest, LayersKeptInBf16StaySo) {
-  ModelLoadOptions load = ModelRunner::Options(kBundled, DType::kBf16, KvCacheDType::kF8E4M3);
+  ModelLoadOptions load = ModelRunner::Options(kBundledModel, DType::kBf16, KvCacheDType::kF8E4M3);
   load.kv_scales_later = true;
   load.kv_bf16_layers = {1};
-  model_ = *Model::Load(*ReadModelConfig(kBundled), load, *backend_);
+  model_ = *Model::Load(*ReadModelConfig(kBundledModel), load, *backend_);
   options_.bf16_layers = {1};
   auto calibration = RequestCalibration::Begin(options_, *model_, *backend_);
   ASSERT_TRUE(calibration) << calibration.error().message();

@@ -7,7 +7,7 @@
 namespace kvs {
 namespace {
 
-constexpr uint32_t kVocab = 100;
+constexpr uint32_t kVocabSize = 100;
 const std::vector<TokenId> kEos = {TokenId{2}, TokenId{3}};
 
 Request MakeRequest(std::vector<TokenId> prompt = {TokenId{5}, TokenId{9}, TokenId{5}}) {
@@ -38,7 +38,7 @@ TEST(SequenceSampler, RowCarriesTheParameters) {
   params.seed = 99;
   params.num_logprobs = 3;
   params.logit_bias = {{TokenId{1}, 2.5f}, {TokenId{4}, -100.0f}};
-  const SequenceSampler sampler(request, kEos, kVocab);
+  const SequenceSampler sampler(request, kEos, kVocabSize);
   const SampleRow row = sampler.DrawRow(6, 0);
   EXPECT_EQ(row.logits_row, 6u);
   EXPECT_EQ(row.temperature, 0.7f);
@@ -59,7 +59,7 @@ TEST(SequenceSampler, RowCarriesTheParameters) {
 
 TEST(SequenceSampler, CountsNothingWithoutPenalties) {
   const Request request = MakeRequest();
-  SequenceSampler sampler(request, kEos, kVocab);
+  SequenceSampler sampler(request, kEos, kVocabSize);
   sampler.CountOutput(TokenId{7});
   EXPECT_EQ(sampler.DrawRow(0, 1).num_counts, 0u);
 }
@@ -67,7 +67,7 @@ TEST(SequenceSampler, CountsNothingWithoutPenalties) {
 TEST(SequenceSampler, RepetitionCountsPromptAndOutput) {
   Request request = MakeRequest();
   request.sampling.repetition_penalty = 1.1f;
-  SequenceSampler sampler(request, kEos, kVocab);
+  SequenceSampler sampler(request, kEos, kVocabSize);
   EXPECT_EQ(CountsOf(sampler.DrawRow(0, 0)), (std::map<uint32_t, uint32_t>{{5, 0}, {9, 0}}));
   for (const uint32_t token : {7u, 5u, 7u, 1u}) sampler.CountOutput(TokenId{token});
   EXPECT_EQ(CountsOf(sampler.DrawRow(0, 4)),
@@ -78,7 +78,7 @@ TEST(SequenceSampler, PresenceAndFrequencyCountOutputAlone) {
   for (const bool presence : {true, false}) {
     Request request = MakeRequest();
     (presence ? request.sampling.presence_penalty : request.sampling.frequency_penalty) = 1.0f;
-    SequenceSampler sampler(request, kEos, kVocab);
+    SequenceSampler sampler(request, kEos, kVocabSize);
     EXPECT_EQ(sampler.DrawRow(0, 0).num_counts, 0u);
     sampler.CountOutput(TokenId{5});
     sampler.CountOutput(TokenId{5});
@@ -90,9 +90,9 @@ TEST(SequenceSampler, CountingNeverMovesTheMemory) {
   Request request = MakeRequest();
   request.sampling.frequency_penalty = 1.0f;
   request.sampling.max_tokens = 50;
-  SequenceSampler sampler(request, kEos, kVocab);
+  SequenceSampler sampler(request, kEos, kVocabSize);
   const TokenCount* counts = sampler.DrawRow(0, 0).counts;
-  for (uint32_t i = 0; i < 50; ++i) sampler.CountOutput(TokenId{kVocab - 1 - i});
+  for (uint32_t i = 0; i < 50; ++i) sampler.CountOutput(TokenId{kVocabSize - 1 - i});
   EXPECT_EQ(sampler.DrawRow(0, 50).counts, counts);
   EXPECT_EQ(sampler.DrawRow(0, 50).num_counts, 50u);
 }
@@ -100,8 +100,9 @@ TEST(SequenceSampler, CountingNeverMovesTheMemory) {
 TEST(SequenceSampler, StopTokensAreBannedUntilMinTokens) {
   Request request = MakeRequest();
   request.sampling.min_tokens = 2;
-  request.sampling.stop_token_ids = {TokenId{8}, TokenId{kVocab}};  // the second cannot be sampled
-  const SequenceSampler sampler(request, kEos, kVocab);
+  request.sampling.stop_token_ids = {TokenId{8},
+                                     TokenId{kVocabSize}};  // the second cannot be sampled
+  const SequenceSampler sampler(request, kEos, kVocabSize);
   for (const uint32_t position : {0u, 1u}) {
     const SampleRow row = sampler.DrawRow(0, position);
     EXPECT_EQ(std::vector<TokenId>(row.banned, row.banned + row.num_banned),
@@ -110,7 +111,7 @@ TEST(SequenceSampler, StopTokensAreBannedUntilMinTokens) {
   EXPECT_EQ(sampler.DrawRow(0, 2).num_banned, 0u);
 
   request.sampling.ignore_eos = true;  // eos then ends nothing, so that it may come
-  const SequenceSampler ignoring(request, kEos, kVocab);
+  const SequenceSampler ignoring(request, kEos, kVocabSize);
   EXPECT_EQ(ignoring.DrawRow(0, 0).num_banned, 1u);
 }
 
@@ -122,7 +123,7 @@ TEST(SequenceSampler, LogprobsAreCutToWhatExists) {
   result.rank = 2;
   result.top_ids[0] = TokenId{0};
   result.top_ids[1] = TokenId{1};
-  EXPECT_EQ(SequenceSampler(request, kEos, kVocab).OutputLogprobs(result), nullptr);
+  EXPECT_EQ(SequenceSampler(request, kEos, kVocabSize).OutputLogprobs(result), nullptr);
 
   request.sampling.num_logprobs = 20;
   const auto logprobs = SequenceSampler(request, kEos, 2).OutputLogprobs(result);
@@ -133,7 +134,7 @@ TEST(SequenceSampler, LogprobsAreCutToWhatExists) {
   EXPECT_EQ(logprobs->top.size(), 2u);
 
   request.sampling.num_logprobs = 0;
-  EXPECT_TRUE(SequenceSampler(request, kEos, kVocab).OutputLogprobs(result)->top.empty());
+  EXPECT_TRUE(SequenceSampler(request, kEos, kVocabSize).OutputLogprobs(result)->top.empty());
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 namespace kvs {
 namespace {
 
-std::unique_ptr<Sequence> Make(uint64_t id, int arrival = 0, int32_t priority = 0) {
+std::unique_ptr<Sequence> QueuedSequence(uint64_t id, int arrival = 0, int32_t priority = 0) {
   auto sequence = std::make_unique<Sequence>();
   sequence->request.id = RequestId{id};
   sequence->request.arrival = SteadyTime(std::chrono::seconds(arrival));
@@ -23,22 +23,22 @@ std::vector<uint64_t> Ids(const SequenceQueue& queue) {
 
 TEST(SequenceQueue, FcfsStandsByArrivalAndIgnoresPriority) {
   SequenceQueue queue(SchedulingPolicy::kFcfs);
-  queue.Insert(Make(1, 20, -5));
-  queue.Insert(Make(4, 10));
-  queue.Insert(Make(2, 20));
-  queue.Insert(Make(3, 10, 7));
+  queue.Insert(QueuedSequence(1, 20, -5));
+  queue.Insert(QueuedSequence(4, 10));
+  queue.Insert(QueuedSequence(2, 20));
+  queue.Insert(QueuedSequence(3, 10, 7));
   EXPECT_EQ(Ids(queue), (std::vector<uint64_t>{3, 4, 1, 2}));
   queue.CheckIntegrity();
 }
 
 TEST(SequenceQueue, PriorityStandsByPriorityArrivalId) {
   SequenceQueue queue(SchedulingPolicy::kPriority);
-  queue.Insert(Make(1, 10, 1));
-  queue.Insert(Make(2, 20, 0));
-  queue.Insert(Make(3, 5, 1));
-  queue.Insert(Make(5, 20, 0));
-  queue.Insert(Make(4, 20, 0));
-  queue.Insert(Make(6, 99, -3));
+  queue.Insert(QueuedSequence(1, 10, 1));
+  queue.Insert(QueuedSequence(2, 20, 0));
+  queue.Insert(QueuedSequence(3, 5, 1));
+  queue.Insert(QueuedSequence(5, 20, 0));
+  queue.Insert(QueuedSequence(4, 20, 0));
+  queue.Insert(QueuedSequence(6, 99, -3));
   EXPECT_EQ(Ids(queue), (std::vector<uint64_t>{6, 2, 4, 5, 3, 1}));
   EXPECT_EQ(queue.back().request.id, RequestId{1});
   queue.CheckIntegrity();
@@ -46,8 +46,8 @@ TEST(SequenceQueue, PriorityStandsByPriorityArrivalId) {
 
 TEST(SequenceQueue, EqualsKeepTheirOrder) {
   SequenceQueue queue(SchedulingPolicy::kFcfs);
-  auto first = Make(1);
-  auto second = Make(1);
+  auto first = QueuedSequence(1);
+  auto second = QueuedSequence(1);
   const Sequence* expected = first.get();
   queue.Insert(std::move(first));
   queue.Insert(std::move(second));
@@ -56,7 +56,7 @@ TEST(SequenceQueue, EqualsKeepTheirOrder) {
 
 TEST(SequenceQueue, TakesAMemberOut) {
   SequenceQueue queue(SchedulingPolicy::kFcfs);
-  for (uint64_t id = 1; id <= 3; ++id) queue.Insert(Make(id));
+  for (uint64_t id = 1; id <= 3; ++id) queue.Insert(QueuedSequence(id));
   const auto taken = queue.Take(queue[1]);
   EXPECT_EQ(taken->request.id, RequestId{2});
   EXPECT_EQ(Ids(queue), (std::vector<uint64_t>{1, 3}));
