@@ -92,7 +92,12 @@ class CacheCheck {
   // handshake in it.
   Result<double> Probe() {
     ask_.prompt = RandomWords(kSizingWords, random_);
-    const auto probe = Send();
+    auto probe = Send();
+    if (!probe && probe.error().code() == Code::kInvalidArgument) {
+      // Some servers refuse log probabilities; then the texts alone are compared.
+      ask_.logprobs = 0;
+      probe = Send();
+    }
     if (!probe) return tl::unexpected(probe.error());
     return std::max(1u, probe->usage->prompt_tokens) / static_cast<double>(kSizingWords);
   }

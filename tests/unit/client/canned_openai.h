@@ -19,8 +19,9 @@ struct CannedOpenAiOptions {
   bool reports_cached_tokens = true;
   bool has_metrics = true;
   bool has_tokenize = true;
-  bool same_text = true;       // else each response says something new
-  bool has_logprobs = false;   // where they are asked for: any word is 0.25 nats less likely
+  bool same_text = true;      // else each response says something new
+  bool has_logprobs = false;  // where they are asked for: any word is 0.25 nats less likely
+  bool refuses_logprobs = false;
   bool promises_bits = false;  // by /server_info
   int fail_every = 0;          // every n-th completion is a 503
   std::string api_key = {};
@@ -73,6 +74,9 @@ class CannedOpenAi {
     asks_.push_back(ask);
     if (options_.fail_every > 0 && asks_.size() % options_.fail_every == 0) {
       return {CannedResponse(503, R"({"error":{"message":"too busy"}})")};
+    }
+    if (options_.refuses_logprobs && ask.contains("logprobs")) {
+      return {CannedResponse(400, R"({"error":{"message":"logprobs is not allowed"}})")};
     }
     const auto& prompt = ask["prompt"];
     const auto ids = prompt.is_string() ? Words(prompt) : prompt.get<std::vector<uint32_t>>();

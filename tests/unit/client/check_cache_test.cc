@@ -107,6 +107,19 @@ TEST(CheckCache, TakesAnotherTextForRoundingWhereLogProbabilitiesSaySo) {
   EXPECT_THAT(broken.report["reason"], HasSubstr("computes the same bits behind a hit"));
 }
 
+TEST(CheckCache, ComparesTextsAloneWhereLogProbabilitiesAreRefused) {
+  CannedOpenAi server({.refuses_logprobs = true});
+  const Outcome outcome = CheckJson(server.url());
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.report;
+  EXPECT_EQ(outcome.report["identical_text"], true);
+  EXPECT_TRUE(outcome.report["text_distance"].is_null());
+
+  CannedOpenAi moody({.same_text = false, .refuses_logprobs = true});
+  const Outcome differs = CheckJson(moody.url());
+  EXPECT_EQ(differs.exit_code, 1);
+  EXPECT_THAT(differs.report["reason"], HasSubstr("sends no log probabilities"));
+}
+
 TEST(CheckCache, PrintsATable) {
   CannedOpenAi server({});
   CheckCacheCommand command;
