@@ -83,8 +83,8 @@ struct FormatBf16Base {
   static constexpr size_t kQueryStride = kQueryBlockDims * 2 + 64;
   static constexpr uint32_t kChunk = 32;
   static constexpr uint32_t kDimUnit = 32;
-  using ScoreOp = OpBf16Dot<kQueryStride / 4, kTilePositions, true>;
-  using ValueOp = OpBf16Dot<kScoreRowBytes / 4, kPanelDims, false>;
+  using ScoreOp = OpBf16Dot<kQueryStride / 4, kTilePositions, StreamsAhead>;
+  using ValueOp = OpBf16Dot<kScoreRowBytes / 4, kPanelDims, NothingAhead>;
 
   static __m512i LoadQuery(const float* q, uint32_t dims) {
     return ToBf16(Vec::LoadN(q, Min(dims, 16)),

@@ -28,7 +28,7 @@ inline void PackXBf16(const float* in, uint32_t k, uint8_t* out) {
   }
 }
 
-template <size_t a_stride, size_t b_stride, bool prefetches>
+template <size_t a_stride, size_t b_stride, class AheadOf>
 struct OpBf16Dot {
   using A = uint32_t;
   using B = uint32_t;
@@ -36,7 +36,7 @@ struct OpBf16Dot {
   static constexpr size_t kBStride = b_stride;
   static constexpr size_t kAStep = 1;
   static constexpr size_t kKPerStep = 2;
-  static constexpr bool kPrefetches = prefetches;
+  using Ahead = AheadOf;
 
   template <uint32_t kRows, uint32_t kVecs>
   static void Step(const A* a, const B* b, Vec::Float (&acc)[kRows][kVecs]) {

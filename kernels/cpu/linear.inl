@@ -26,6 +26,8 @@ void RunBlock(const LinearBlock& block) {
   for (uint32_t row = 0; row < block.rows; row += Vec::kTileRows) {
     args.a = x + row * Op::kAStride;
     args.c = block.out + row * block.out_stride;
+    // The first rows bring the panel that follows, the others find it asked for.
+    args.ahead[0] = row == 0 && block.next != nullptr ? block.next : block.panel;
     const uint32_t left = block.rows - row;
     Tile<Op>(left < Vec::kTileRows ? left : Vec::kTileRows, args);
   }

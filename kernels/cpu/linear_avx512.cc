@@ -7,7 +7,8 @@
 namespace kvs::cpu {
 
 const LinearKernels kLinearAvx512 = {
-    .bf16 = {kBlockKBf16, &PackXBf16, &RunBlock<OpBf16Dot<kXRowBytes / 4, kPanelCols, false>>},
+    .bf16 = {kBlockKBf16, &PackXBf16,
+             &RunBlock<OpBf16Dot<kXRowBytes / 4, kPanelCols, NothingAhead>>},
     .f16 = kLinearKernelF16,
     .f32 = kLinearKernelF32,
 };

@@ -7,7 +7,7 @@
 //
 // An Op names the operand formats, kAStride (elements of A from one row to the next), kBStride
 // (elements of B from one step to the next), kAStep (elements of A per step), kKPerStep,
-// kPrefetches and the step itself.
+// the step itself and, as Ahead, what to prefetch meanwhile.
 
 #include <cstddef>
 #include <cstdint>
@@ -16,8 +16,49 @@
 namespace kvs::cpu {
 namespace {
 
+template <class Op>
+struct TileArgs {
+  const typename Op::A* a;  // [rows][Op::kAStride]
+  const typename Op::B* b;  // [steps][Op::kBStride]
+  float* c;                 // [rows][c_stride]
+  size_t c_stride;
+  uint32_t steps;
+  uint32_t cols;    // columns of C to write; B has Op::kBStride of them, zeros past the matrix
+  bool accumulate;  // continue the sums in C; else start from zero
+  // Memory that will be read soon, brought to the L2 cache step by step, as Op::Ahead has it.
+  const uint8_t* ahead[4] = {};
+  size_t ahead_stride = 0;
+};
+
+struct NothingAhead {
+  template <uint32_t kVecs, class Op>
+  static void Prefetch(const TileArgs<Op>&, uint32_t, uint32_t) {}
+};
+
+// Four streams, ahead_stride bytes a step.
+struct StreamsAhead {
+  template <uint32_t kVecs, class Op>
+  static void Prefetch(const TileArgs<Op>& args, uint32_t step, uint32_t) {
+    for (const uint8_t* ahead : args.ahead) {
+      __builtin_prefetch(ahead + step * args.ahead_stride, 0, 2);
+    }
+  }
+};
+
+// What this step reads of B, of another B that starts at ahead[0].
+struct PanelAhead {
+  template <uint32_t kVecs, class Op>
+  static void Prefetch(const TileArgs<Op>& args, uint32_t step, uint32_t first_col) {
+    using B = typename Op::B;
+    const uint8_t* from = args.ahead[0] + (step * Op::kBStride + first_col) * sizeof(B);
+    for (size_t byte = 0; byte < kVecs * Vec::kWidth * sizeof(B); byte += 64) {
+      __builtin_prefetch(from + byte, 0, 2);
+    }
+  }
+};
+
 // A float, B float [k][cols].
-template <size_t a_stride, size_t b_stride>
+template <size_t a_stride, size_t b_stride, class AheadOf = NothingAhead>
 struct OpF32 {
   using A = float;
   using B = float;
@@ -25,7 +66,7 @@ struct OpF32 {
   static constexpr size_t kBStride = b_stride;
   static constexpr size_t kAStep = 1;
   static constexpr size_t kKPerStep = 1;
-  static constexpr bool kPrefetches = false;
+  using Ahead = AheadOf;
 
   template <uint32_t kRows, uint32_t kVecs>
   static void Step(const A* a, const B* b, Vec::Float (&acc)[kRows][kVecs]) {
@@ -47,7 +88,7 @@ struct OpF16 {
   static constexpr size_t kBStride = b_stride;
   static constexpr size_t kAStep = 1;
   static constexpr size_t kKPerStep = 1;
-  static constexpr bool kPrefetches = false;
+  using Ahead = NothingAhead;
 
   template <uint32_t kRows, uint32_t kVecs>
   static void Step(const A* a, const B* b, Vec::Float (&acc)[kRows][kVecs]) {
@@ -69,7 +110,7 @@ struct OpBf16Pairs {
   static constexpr size_t kBStride = b_stride;
   static constexpr size_t kAStep = 2;
   static constexpr size_t kKPerStep = 2;
-  static constexpr bool kPrefetches = false;
+  using Ahead = PanelAhead;
 
   template <uint32_t kRows, uint32_t kVecs>
   static void Step(const A* a, const B* b, Vec::Float (&acc)[kRows][kVecs]) {
@@ -86,21 +127,6 @@ struct OpBf16Pairs {
       for (uint32_t v = 0; v < kVecs; ++v) acc[r][v] = Vec::Fma(x, columns[v], acc[r][v]);
     }
   }
-};
-
-template <class Op>
-struct TileArgs {
-  const typename Op::A* a;  // [rows][Op::kAStride]
-  const typename Op::B* b;  // [steps][Op::kBStride]
-  float* c;                 // [rows][c_stride]
-  size_t c_stride;
-  uint32_t steps;
-  uint32_t cols;    // columns of C to write; B has Op::kBStride of them, zeros past the matrix
-  bool accumulate;  // continue the sums in C; else start from zero
-  // Memory that will be read soon, brought to the L2 cache step by step: four streams, ahead_stride
-  // bytes a step. Read only where Op::kPrefetches.
-  const uint8_t* ahead[4] = {};
-  size_t ahead_stride = 0;
 };
 
 template <class Op, uint32_t kRows, uint32_t kVecs>
@@ -127,11 +153,7 @@ void TileColumns(const TileArgs<Op>& args, uint32_t first_col) {
   const auto* a = args.a;
   const auto* b = args.b + first_col;
   for (uint32_t s = 0; s < args.steps; ++s) {
-    if constexpr (Op::kPrefetches) {
-      for (const uint8_t* ahead : args.ahead) {
-        __builtin_prefetch(ahead + s * args.ahead_stride, 0, 2);
-      }
-    }
+    Op::Ahead::template Prefetch<kVecs>(args, s, first_col);
     Op::template Step<kRows, kVecs>(a, b, acc);
     a += Op::kAStep;
     b += Op::kBStride;

@@ -12,8 +12,8 @@ double Now();
 // Bytes per second that `num_threads` threads read together from memory, `bytes` each.
 double MeasureReadBandwidth(uint32_t num_threads, size_t bytes);
 
-// FLOP/s of bf16 products of `num_threads` threads: tdpbf16ps where there are tiles, else
-// vdpbf16ps; 0 where there is neither.
+// FLOP/s of products of `num_threads` threads by what the processor has for bf16: tdpbf16ps,
+// vdpbf16ps, or fused multiply-adds of float32; 0 where there is none of these.
 double MeasureBf16Peak(uint32_t num_threads);
 
 // A loop of `count` * 24 independent vdpbf16ps, 64 FLOP each. REQUIRES: AVX512-BF16.
