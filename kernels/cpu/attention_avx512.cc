@@ -2,7 +2,7 @@
 // and the probabilities rounded to bf16); f16 and f32 caches go through float32.
 #include "cpu/vec_avx512.h"
 // Vec comes before what is written over it.
-#include "cpu/attention.inl"
+#include "cpu/attention_f32.inl"
 #include "cpu/bf16_avx512.inl"
 #include "cpu/kernel_table.h"
 
