@@ -9,7 +9,7 @@ namespace kvs::test {
 namespace {
 
 template <class Target>
-void CheckTable(const std::vector<Flag<Target>>& flags) {
+void ExpectWholeTable(const std::vector<Flag<Target>>& flags) {
   std::set<std::string> names;
   for (const Flag<Target>& flag : flags) {
     const std::string name = flag.spec.name;
@@ -27,11 +27,11 @@ void CheckTable(const std::vector<Flag<Target>>& flags) {
 }
 
 TEST(Flags, TablesAreWellFormed) {
-  CheckTable(ServeFlags());
-  CheckTable(CheckCacheFlags());
-  CheckTable(BenchFlags());
-  CheckTable(PlanFlags());
-  CheckTable(DoctorFlags());
+  ExpectWholeTable(ServeFlags());
+  ExpectWholeTable(CheckCacheFlags());
+  ExpectWholeTable(BenchFlags());
+  ExpectWholeTable(PlanFlags());
+  ExpectWholeTable(DoctorFlags());
 }
 
 TEST(Flags, ChoicesListedFirstAreTheDefaults) {
