@@ -237,7 +237,7 @@ Result<void> GuardPair(const ServerOptions& asked, const ResolvedOptions& option
                                       .enable_prefix_caching = options.enable_prefix_caching,
                                       .mode = IsolationModeOf(asked.device),
                                       .model = asked.model.model};
-  const Result<void> allowed = CheckIsolation(question, ReadStateDir(ProcessEnvironment()));
+  Result<void> allowed = CheckIsolation(question, ReadStateDir(ProcessEnvironment()));
   if (allowed || !asked.device.skip_isolation_check) return allowed;
   LOG_WARNING("started by --skip-isolation-check all the same: {}", allowed.error().message());
   return {};

@@ -50,6 +50,12 @@ class CannedServer {
 
   std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
 
+  // What came so far, in the order in which it came.
+  std::vector<CannedRequest> requests() const {
+    const std::lock_guard lock(mutex_);
+    return requests_;
+  }
+
  private:
   void AcceptAll() {
     while (true) {
@@ -65,6 +71,10 @@ class CannedServer {
   void Answer(int connection) {
     CannedRequest request;
     if (!Receive(connection, &request)) return;
+    {
+      const std::lock_guard lock(mutex_);
+      requests_.push_back(request);
+    }
     for (const std::string& piece : handler_(request)) {
       if (send(connection, piece.data(), piece.size(), MSG_NOSIGNAL) < 0) return;
     }
@@ -90,6 +100,8 @@ class CannedServer {
   }
 
   Handler handler_;
+  mutable std::mutex mutex_;
+  std::vector<CannedRequest> requests_;  // guarded by mutex_
   int listener_ = -1;
   uint16_t port_ = 0;
   std::thread acceptor_;

@@ -11,16 +11,14 @@ namespace {
 using testing::HasSubstr;
 
 TEST(HttpClient, SendsPathKeyAndBody) {
-  CannedRequest seen;
-  CannedServer server([&](const CannedRequest& request) {
-    seen = request;
-    return std::vector<std::string>{CannedResponse(200, "ok")};
-  });
+  CannedServer server(
+      [](const CannedRequest&) { return std::vector<std::string>{CannedResponse(200, "ok")}; });
   HttpClient client(*ParseUrl(server.url() + "/under/v1"), "secret");
   const auto response = client.Post("/v1/x", "{\"a\":1}");
   ASSERT_TRUE(response) << response.error().message();
   EXPECT_EQ(response->status, 200);
   EXPECT_EQ(response->body, "ok");
+  const CannedRequest seen = server.requests().at(0);
   EXPECT_THAT(seen.head, HasSubstr("POST /under/v1/x HTTP/1.1\r\n"));
   EXPECT_THAT(seen.head, HasSubstr("Authorization: Bearer secret"));
   EXPECT_THAT(seen.head, HasSubstr("Content-Type: application/json"));

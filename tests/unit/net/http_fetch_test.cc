@@ -15,9 +15,7 @@ namespace {
 using testing::HasSubstr;
 
 TEST(Fetch, SendsHeadersAndTheTargetAsItIs) {
-  std::string seen;
-  CannedServer server([&](const CannedRequest& request) {
-    seen = request.head;
+  CannedServer server([](const CannedRequest&) {
     return std::vector<std::string>{CannedResponse(200, "0123456789")};
   });
   const Url url = *ParseUrl(server.url());
@@ -30,6 +28,7 @@ TEST(Fetch, SendsHeadersAndTheTargetAsItIs) {
   EXPECT_EQ(response->body, "0123") << "a body is cut where it grows too long";
   EXPECT_EQ(response->Header("content-TYPE"), "application/json");
   EXPECT_EQ(response->Header("absent"), "");
+  const std::string seen = server.requests().at(0).head;
   EXPECT_THAT(seen, HasSubstr("GET /a%2Fb?x=1+2,3' HTTP/1.1\r\n"));
   EXPECT_THAT(seen, HasSubstr("Range: bytes=7-"));
 }

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "net/http_fetch.h"
 #include "support/canned_server.h"
 
@@ -79,28 +81,22 @@ TEST(ProxyTest, AddressesThatAreExempt) {
 }
 
 TEST(ProxyTest, PlainRequestsNameTheServerToIt) {
-  std::string seen;
-  CannedServer proxy([&](const CannedRequest& request) {
-    seen = request.head;
-    return std::vector<std::string>{CannedResponse(200, "{}")};
-  });
+  CannedServer proxy(
+      [](const CannedRequest&) { return std::vector<std::string>{CannedResponse(200, "{}")}; });
   FetchRequest fetch;
   fetch.target = "/a%2Fb?c";
   const std::string address = "http://me:word@" + proxy.url().substr(7);
   const auto response = Fetch(*ParseUrl("http://hub.invalid"), "key", fetch, {"", address, ""});
   ASSERT_TRUE(response) << response.error().message();
+  const std::string seen = proxy.requests().at(0).head;
   EXPECT_THAT(seen, HasSubstr("GET http://hub.invalid/a%2Fb?c HTTP/1.1\r\n"));
   EXPECT_THAT(seen, HasSubstr("Host: hub.invalid\r\n"));
   EXPECT_THAT(seen, HasSubstr("Proxy-Authorization: Basic bWU6d29yZA==\r\n"));
 }
 
 TEST(ProxyTest, TunnelsAreAskedForAndTheirRefusalIsExplained) {
-  std::string seen;
-  std::string answer = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
-  CannedServer proxy([&](const CannedRequest& request) {
-    seen = request.head;
-    return std::vector<std::string>{answer};
-  });
+  std::atomic<const char*> answer = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+  CannedServer proxy([&](const CannedRequest&) { return std::vector<std::string>{answer.load()}; });
   const auto fetch = [&] {
     FetchRequest request;
     request.target = "/x";
@@ -111,6 +107,7 @@ TEST(ProxyTest, TunnelsAreAskedForAndTheirRefusalIsExplained) {
     return response.error().message();
   };
   EXPECT_THAT(fetch(), HasSubstr(": the proxy " + proxy.url() + ": it wants USER:PASSWORD@"));
+  const std::string seen = proxy.requests().at(0).head;
   EXPECT_THAT(seen, HasSubstr("CONNECT hub.invalid:443 HTTP/1.1\r\n"));
   EXPECT_THAT(seen, HasSubstr("\r\nProxy-Authorization: Basic bWU6d29yZA=="));
   EXPECT_THAT(seen, Not(HasSubstr("token")));
