@@ -84,13 +84,10 @@ struct Vec {
   static void Transpose(const float* from, size_t from_stride, float* to, size_t to_stride) {
     const Float a = Load(from), b = Load(from + from_stride);
     const Float c = Load(from + 2 * from_stride), d = Load(from + 3 * from_stride);
-    const Int low = {0, 4, 1, 5}, high = {2, 6, 3, 7};
-    const Float ac_low = __builtin_shuffle(a, c, low), ac_high = __builtin_shuffle(a, c, high);
-    const Float bd_low = __builtin_shuffle(b, d, low), bd_high = __builtin_shuffle(b, d, high);
-    Store(to, __builtin_shuffle(ac_low, bd_low, low));
-    Store(to + to_stride, __builtin_shuffle(ac_low, bd_low, high));
-    Store(to + 2 * to_stride, __builtin_shuffle(ac_high, bd_high, low));
-    Store(to + 3 * to_stride, __builtin_shuffle(ac_high, bd_high, high));
+    Store(to, Float{a[0], b[0], c[0], d[0]});
+    Store(to + to_stride, Float{a[1], b[1], c[1], d[1]});
+    Store(to + 2 * to_stride, Float{a[2], b[2], c[2], d[2]});
+    Store(to + 3 * to_stride, Float{a[3], b[3], c[3], d[3]});
   }
 
  private:
