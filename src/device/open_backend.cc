@@ -43,7 +43,7 @@ Result<std::unique_ptr<Backend>> OpenPlugin(DeviceKind kind, const fs::path& pat
   // Never closed: its code runs until the process ends.
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
-    const char* why = dlerror();  // NOLINT(concurrency-mt-unsafe): of this thread, in glibc and musl
+    const char* why = dlerror();  // NOLINT(concurrency-mt-unsafe): of this thread
     return Unavailable(kind, fmt::format("{} cannot be loaded: {}", path.string(), why));
   }
   const auto version = reinterpret_cast<GpuPluginVersion>(dlsym(library, kGpuPluginVersionSymbol));
