@@ -1,7 +1,10 @@
 # Flags that hold for every target of the project.
 add_library(kvs_options INTERFACE)
-target_compile_options(kvs_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor
+target_compile_options(kvs_options INTERFACE -Wall -Wextra -Wnon-virtual-dtor
                                              -Wimplicit-fallthrough)
+if(NOT KVS_JOINED_SOURCES)  # joined, a local name may be one of another source
+  target_compile_options(kvs_options INTERFACE -Wshadow)
+endif()
 target_include_directories(kvs_options INTERFACE ${PROJECT_SOURCE_DIR}/include)
 target_link_libraries(kvs_options INTERFACE tl::expected Threads::Threads)
 
