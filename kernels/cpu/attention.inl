@@ -146,31 +146,20 @@ void WeighTile(const QueryTile& tile, const RangePart& part, const PositionTile&
                const AttentionScratch& scratch, float* state) {
   using Op = typename Format::ValueOp;
   const size_t stride = StateStride(tile.head_dim);
-  // Meanwhile the keys of the next range come, as the values of this one did under its scores.
-  const size_t element = SizeOf(tile.dtype);
-  const uint8_t* keys[kTilePositions / kGroup];
-  for (uint32_t i = 0; i < kTilePositions / kGroup; ++i) {
-    const uint32_t position = at.first + kRangePositions + i * kGroup;
-    keys[i] = KeyAt(tile, Min(position, tile.end_position() - 1));
-  }
   Format::PackValues(tile, at, scratch.unpacked);
   const auto steps = static_cast<uint32_t>((at.valid + Op::kKPerStep - 1) / Op::kKPerStep);
   for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
-    const size_t ahead = dim * kGroup * element;
     ForEachRowTile(tile, part, at.first, [&](uint32_t row, uint32_t count) {
-      Tile<Op>(
-          count,
-          {.a = reinterpret_cast<const typename Op::A*>(scratch.scores + row * kScoreRowBytes) +
-                (at.first - part.range_start) / Op::kKPerStep,
-           .b = reinterpret_cast<const typename Op::B*>(scratch.unpacked) +
-                size_t{dim} * (kTilePositions / Op::kKPerStep),
-           .c = state + row * stride + dim,
-           .c_stride = stride,
-           .steps = steps,
-           .cols = kPanelDims,
-           .accumulate = at.first > at.start,
-           .ahead = {keys[0] + ahead, keys[1] + ahead, keys[2] + ahead, keys[3] + ahead},
-           .ahead_stride = row == part.first_row ? kGroup * element * Op::kKPerStep : 0});
+      Tile<Op>(count, {.a = reinterpret_cast<const typename Op::A*>(scratch.scores +
+                                                                    row * kScoreRowBytes) +
+                            (at.first - part.range_start) / Op::kKPerStep,
+                       .b = reinterpret_cast<const typename Op::B*>(scratch.unpacked) +
+                            size_t{dim} * (kTilePositions / Op::kKPerStep),
+                       .c = state + row * stride + dim,
+                       .c_stride = stride,
+                       .steps = steps,
+                       .cols = kPanelDims,
+                       .accumulate = at.first > at.start});
     });
   }
 }

@@ -6,7 +6,6 @@
 namespace kvs::cpu {
 namespace {
 
-// Keys, values and probabilities as float32, whatever the cache holds.
 struct FormatF32 {
   static constexpr size_t kQueryStride = kQueryRowBytes;
   static constexpr uint32_t kChunk = Vec::kWidth;

@@ -89,10 +89,9 @@ struct Vec {
     // Rows r and r + 4 side by side, so that all that is left to do stays within 128 bits.
     Float low[4], high[4];
     for (uint32_t r = 0; r < 4; ++r) {
-      const float* upper_row = from + r * from_stride;
-      const float* lower_row = from + (r + 4) * from_stride;
-      low[r] = Beside(upper_row, lower_row);
-      high[r] = Beside(upper_row + 4, lower_row + 4);
+      const float* row = from + r * from_stride;
+      low[r] = Beside(row, row + 4 * from_stride);
+      high[r] = Beside(row + 4, row + 4 + 4 * from_stride);
     }
     Transpose4(low, to, to_stride);
     Transpose4(high, to + 4 * to_stride, to_stride);
