@@ -10,3 +10,22 @@
 
 #include "gpu/gpu.h"
 #include KVS_VENDOR_HEADER(mma.cuh)
+
+namespace kvs::gpu {
+
+// A pair of activations as a pair of what the matrix instruction takes.
+template <class Act, class Compute>
+KVS_DEVICE uint32_t ConvertPair(uint32_t pair) {
+  const Act* values = reinterpret_cast<const Act*>(&pair);
+  return Pack2<Compute>(ToFloat(values[0]), ToFloat(values[1]));
+}
+template <>
+KVS_DEVICE uint32_t ConvertPair<F16, F16>(uint32_t pair) {
+  return pair;
+}
+template <>
+KVS_DEVICE uint32_t ConvertPair<Bf16, Bf16>(uint32_t pair) {
+  return pair;
+}
+
+}  // namespace kvs::gpu

@@ -10,7 +10,7 @@ constexpr uint32_t kPlanThreads = 1024;
 
 KVS_DEVICE DecodeSeq DescribeSeq(const PagedAttentionParams& params, uint32_t seq,
                                  uint32_t tile_tokens) {
-  DecodeSeq out{params.seq_lens[seq], params.query_start_loc[seq], 0, 0};
+  DecodeSeq out{params.seq_lens[seq], params.query_start_loc[seq], 0, 0, 0};
   const bool is_decode = params.query_start_loc[seq + 1] - out.query_row == 1;
   if (!is_decode || out.seq_len == 0) return out;
   if (params.window != 0 && out.seq_len > params.window) {
@@ -68,34 +68,31 @@ __global__ void __launch_bounds__(kPlanThreads)
     if (seq < params.num_seqs) info = DescribeSeq(params, seq, tile_tokens);
     uint32_t total;
     const uint32_t before = ExclusiveSum(info.num_tiles, &total);
-    if (seq < params.num_seqs) {
-      plan.seqs[seq] = info;
-      plan.tile_start[seq] = num_tiles + before;
-    }
+    info.tiles_before = num_tiles + before;
+    if (seq < params.num_seqs) plan.seqs[seq] = info;
     num_tiles += total;
   }
   const uint32_t line = num_tiles * num_kv_heads;
   // One tile a piece is the least there is: with few tiles, more blocks finish sooner.
   const uint32_t piece_tiles = line > num_ctas ? (line + num_ctas - 1) / num_ctas : 1;
-  if (threadIdx.x == 0) {
-    plan.tile_start[params.num_seqs] = num_tiles;
-    *plan.cut = {piece_tiles, tile_tokens};
-  }
+  if (threadIdx.x == 0) *plan.cut = {piece_tiles, tile_tokens};
   __syncthreads();
 
+  const uint32_t num_pieces = (line + piece_tiles - 1) / piece_tiles;
   for (uint32_t cta = threadIdx.x; cta < num_ctas; cta += kPlanThreads) {
-    const uint32_t begin = cta * piece_tiles;
     DecodePiece piece{};
-    if (begin < line) {
+    if (cta < num_pieces) {
+      piece.index = num_pieces - 1 - cta;
+      const uint32_t begin = piece.index * piece_tiles;
       // The last sequence that starts at or before this piece and has tiles: those without any
       // start where the next one does.
       uint32_t low = 0, high = params.num_seqs;
       while (high - low > 1) {
         const uint32_t middle = (low + high) / 2;
-        (plan.tile_start[middle] * num_kv_heads <= begin ? low : high) = middle;
+        (plan.seqs[middle].tiles_before * num_kv_heads <= begin ? low : high) = middle;
       }
       const DecodeSeq info = plan.seqs[low];
-      const uint32_t within = begin - plan.tile_start[low] * num_kv_heads;
+      const uint32_t within = begin - info.tiles_before * num_kv_heads;
       piece.seq = low;
       piece.kv_head = within / info.num_tiles;
       piece.tile = info.first_tile + within % info.num_tiles;
@@ -133,15 +130,13 @@ Result<void> PagedDecode::Reserve(const BackendLimits& limits, const DeviceFacts
   const uint32_t max_ctas = static_cast<uint32_t>(facts.num_multiprocessors) * kDecodeMaxCtasPerSm;
   const auto carve = [&](uint8_t* base) {
     Carver carver{base};
-    const size_t parts = size_t{2} * max_ctas * group;
+    const size_t parts = size_t{max_ctas} * group;
     carver.Take(plan_.seqs, limits.max_num_seqs);
     carver.Take(plan_.pieces, max_ctas);
     carver.Take(plan_.first_blocks, size_t{max_ctas} * kDecodePlannedRuns);
-    carver.Take(plan_.tile_start, size_t{limits.max_num_seqs} + 1);
     carver.Take(plan_.cut, 1);
-    carver.Take(plan_.partial_out, parts * limits.head_dim);
+    carver.Take(plan_.partial_out, parts * limits.head_dim / 4);
     carver.Take(plan_.partial_state, parts);
-    carver.Take(plan_.arrivals, size_t{limits.max_num_seqs} * limits.num_kv_heads);
     return carver.used;
   };
   auto buffer = AllocateDevice(carve(nullptr), "attention plan");

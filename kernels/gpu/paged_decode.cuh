@@ -61,6 +61,8 @@ struct DecodeTraits {
 // the queries are read in that order too.
 template <class Traits, class Act>
 struct DecodeQueries {
+  using Compute = typename Traits::Compute;
+
   uint32_t pairs[Traits::kHeadTiles][Traits::kDimTiles][2];
 
   float scale;  // of scores, to base 2
@@ -83,20 +85,27 @@ struct DecodeQueries {
 #pragma unroll
     for (uint32_t n = 0; n < Traits::kHeadTiles; ++n) {
       const uint32_t head = n * 8 + g;
+      const bool valid = head < group;
+      const Act* row = query + head * Traits::kHeadDim;
+      if constexpr (Traits::kIsFp8) {
 #pragma unroll
-      for (uint32_t k = 0; k < Traits::kDimTiles; ++k) {
-        const uint32_t first =
-            Traits::kIsFp8 ? (k / 4) * 64 + 16 * t + 4 * (k % 4) : 16 * k + 2 * t;
-        const uint32_t second = Traits::kIsFp8 ? first + 2 : first + 8;
-        const bool valid = head < group;
-        pairs[n][k][0] = valid ? Pair(query + head * Traits::kHeadDim + first) : 0;
-        pairs[n][k][1] = valid ? Pair(query + head * Traits::kHeadDim + second) : 0;
+        for (uint32_t i = 0; i < Traits::kDimTiles / 2; ++i) {  // 16 bytes, two steps
+          uint4 words = uint4{0, 0, 0, 0};
+          if (valid) words = reinterpret_cast<const uint4*>(row + i / 2 * 64 + 16 * t)[i % 2];
+          pairs[n][2 * i][0] = ConvertPair<Act, Compute>(words.x);
+          pairs[n][2 * i][1] = ConvertPair<Act, Compute>(words.y);
+          pairs[n][2 * i + 1][0] = ConvertPair<Act, Compute>(words.z);
+          pairs[n][2 * i + 1][1] = ConvertPair<Act, Compute>(words.w);
+        }
+      } else {
+#pragma unroll
+        for (uint32_t k = 0; k < Traits::kDimTiles; ++k) {
+          const auto* words = reinterpret_cast<const uint32_t*>(row + 16 * k + 2 * t);
+          pairs[n][k][0] = valid ? ConvertPair<Act, Compute>(words[0]) : 0;
+          pairs[n][k][1] = valid ? ConvertPair<Act, Compute>(words[4]) : 0;
+        }
       }
     }
-  }
-
-  KVS_DEVICE static uint32_t Pair(const Act* at) {
-    return Pack2<typename Traits::Compute>(ToFloat(at[0]), ToFloat(at[1]));
   }
 };
 

@@ -3,8 +3,8 @@
 //
 // Keys are the rows of the matrix instruction and the query heads that share a KV head its columns,
 // so that grouped heads read K and V once. The tiles of all (sequence, KV head) pairs stand in one
-// line that is cut into equal pieces, one per block; pairs that lie in several pieces are combined
-// by the block that finishes last (the "last block" pattern of NVIDIA's threadFenceReduction).
+// line that is cut into equal pieces, one per block; a pair that lies in several pieces is combined
+// by the block of its first piece, which waits for the others.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +29,8 @@ inline constexpr uint32_t kDecodeMaxNewTokens = 16;
 inline constexpr uint32_t kDecodeRun = 16;
 inline constexpr uint32_t kDecodePlannedRuns = 32;
 
-// Of the shared memory of a block that is not the kernel's dynamic part: the system keeps 1 KiB,
-// and the kernel declares a flag.
-inline constexpr uint32_t kDecodeSharedReserve = 1280;
+// What the system keeps of the shared memory of a block.
+inline constexpr uint32_t kDecodeSharedReserve = 1024;
 
 // How the kernel is launched, and what its blocks take of the plan's line at a time.
 struct DecodeShape {
@@ -50,15 +49,17 @@ std::optional<DecodeShape> ChooseDecodeShape(KvCacheDType dtype, uint32_t head_d
                                              uint32_t num_pairs, const DeviceFacts& facts);
 
 // One sequence, as the attention kernel needs it.
-struct DecodeSeq {
+struct alignas(16) DecodeSeq {
   uint32_t seq_len;
   uint32_t query_row;
-  uint32_t first_tile;  // not 0 where a sliding window has left the first tiles behind
-  uint32_t num_tiles;   // 0 for a sequence that is not decoded by this kernel
+  uint32_t first_tile;    // not 0 where a sliding window has left the first tiles behind
+  uint32_t num_tiles;     // 0 for a sequence that is not decoded by this kernel
+  uint32_t tiles_before;  // of one KV head in the sequences before
 };
 
 // Where a block's piece of the line begins, and how many tiles it has.
-struct DecodePiece {
+struct alignas(16) DecodePiece {
+  uint32_t index;  // of the piece in the line
   uint32_t seq;
   uint32_t kv_head;
   uint32_t tile;
@@ -74,14 +75,16 @@ struct DecodeCut {
 
 // Device memory; made by PagedDecode.
 struct DecodePlan {
-  DecodeSeq* seqs;         // [num_seqs]
-  DecodePiece* pieces;     // [num_ctas]
+  DecodeSeq* seqs;  // [num_seqs]
+  // [num_ctas], of each block. The first takes the last piece, and so on: who waits, waits for
+  // blocks that the device starts earlier. Those without any tiles come last.
+  DecodePiece* pieces;
   uint32_t* first_blocks;  // [num_ctas][kDecodePlannedRuns]: of the first runs of each piece
-  uint32_t* tile_start;    // [num_seqs + 1]: tiles of one KV head in the sequences before
   DecodeCut* cut;          // [1]
-  float* partial_out;      // [num_ctas][2][group][head_dim], not yet divided by the sum
-  float2* partial_state;   // [num_ctas][2][group]: maximum (base 2) and sum
-  uint32_t* arrivals;      // [num_seqs][num_kv_heads], zero between launches
+  // Parts of pairs on their way from block to block, as words of paged_decode_merge.cuh; zero
+  // between launches.
+  uint4* partial_out;    // [num_ctas][group][head_dim / 4]: not yet divided by the sum
+  uint2* partial_state;  // [num_ctas][group]: maximum (base 2) and sum
   DecodeShape shape;
 };
 

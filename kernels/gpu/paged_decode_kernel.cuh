@@ -9,7 +9,7 @@ namespace kvs::gpu {
 template <class Traits, class Act>
 KVS_DEVICE void EndPair(const PagedAttentionParams& params, const DecodePlan& plan,
                         const DecodeCut& cut, const DecodeCursor& at,
-                        const DecodeState<Traits>& state, uint8_t* shared) {
+                        const DecodeState<Traits>& state, float v_scale, uint8_t* shared) {
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
   const uint32_t group = params.num_heads / num_kv_heads;
   const uint32_t num_warps = plan.shape.num_warps;
@@ -18,13 +18,12 @@ KVS_DEVICE void EndPair(const PagedAttentionParams& params, const DecodePlan& pl
   const uint32_t warp = threadIdx.x / kWarpSize, num_states = cut.tile_tokens / Traits::kTokens;
   if (warp < num_states) PublishState(state, space, group, warp, threadIdx.x % kWarpSize);
   __syncthreads();
-  const uint32_t begin = plan.tile_start[at.seq] * num_kv_heads + at.kv_head * at.info.num_tiles;
-  const DecodePairSpan span(begin, begin + at.info.num_tiles, cut.piece_tiles);
+  const DecodePairSpan span(at, num_kv_heads, cut.piece_tiles);
   Act* out = static_cast<Act*>(params.out) +
              (size_t{at.info.query_row} * params.num_heads + size_t{at.kv_head} * group) *
                  Traits::kHeadDim;
-  FinishPair(space, num_states, plan, span, plan.arrivals + at.seq * num_kv_heads + at.kv_head,
-             group, params.kv.v_scale[at.kv_head] * Traits::Read::kRescale, out);
+  FinishPair(space, num_warps, num_states, plan, span, group, v_scale * Traits::Read::kRescale,
+             out);
   __syncthreads();
 }
 
@@ -73,38 +72,51 @@ __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
   const uint32_t num_stages = plan.shape.num_stages;
   uint8_t* stages = shared + warp * num_stages * Traits::kStageBytes;
   DecodeLoader<Traits> loader(params, plan, at, cut.tile_tokens, stages, warp, lane);
-  uint32_t loaded = 0;
-  for (; works && loaded + 1 < num_stages && loader.NextIsOld(); ++loaded) loader.LoadNext(loaded);
-  WaitForPreviousKernel();
-  AllowNextKernel();
-  if (at.left == 0) return;
-  for (; works && loaded + 1 < num_stages; ++loaded) loader.LoadNext(loaded);
-
   DecodeQueries<Traits, Act> queries;
   DecodeState<Traits> state;
+  float v_scale = 0.0f;
+  bool is_wanted = false;  // the kernel in front has ended
   bool new_pair = true;
+  uint32_t loaded = 0;  // tiles, until all stages have one
   uint32_t stage = 0;
+  // One loop for what comes before the kernel is wanted and after, so that the instructions of a
+  // load are there when they are wanted.
   while (true) {
+    const bool is_full = loaded == num_stages || !works;
+    if (!is_wanted && (is_full || !loader.NextIsOld())) {
+      WaitForPreviousKernel();
+      AllowNextKernel();
+      if (at.left == 0) return;
+      is_wanted = true;
+    }
+    if (!is_full) {
+      ++loaded;
+    } else {
+      if (new_pair) v_scale = params.kv.v_scale[at.kv_head];  // long before it is needed
+      if (works) {
+        if (new_pair) {
+          queries.LoadPair(params, at, lane);
+          state.Clear();
+        }
+        if (num_stages == Traits::kStages) {
+          WaitAsyncCopies<(static_cast<int>(Traits::kStages) - 1) *
+                          DecodeLoader<Traits>::kGroups>();
+        } else {
+          WaitAsyncCopies<DecodeLoader<Traits>::kGroups>();
+        }
+        SyncWarp();
+        TakeTile(params, at, at.tile * cut.tile_tokens + warp * Traits::kTokens, queries,
+                 stages + stage * Traits::kStageBytes, state);
+        SyncWarp();
+      }
+      if (at.AtPairEnd()) EndPair<Traits, Act>(params, plan, cut, at, state, v_scale, shared);
+      if (at.left == 1) return;
+      new_pair = at.Advance(plan, params.kv.layout.num_kv_heads);
+    }
     if (works) {
-      if (new_pair) {
-        queries.LoadPair(params, at, lane);
-        state.Clear();
-      }
-      if (num_stages == Traits::kStages) {
-        WaitAsyncCopies<static_cast<int>(Traits::kStages) - 2>();
-      } else {
-        WaitAsyncCopies<0>();
-      }
-      SyncWarp();
-      // The stage that the last round has read is free again.
-      loader.LoadNext((stage == 0 ? num_stages : stage) - 1);
-      TakeTile(params, at, at.tile * cut.tile_tokens + warp * Traits::kTokens, queries,
-               stages + stage * Traits::kStageBytes, state);
+      loader.LoadNext(stage, !is_wanted);
       stage = stage + 1 == num_stages ? 0 : stage + 1;
     }
-    if (at.AtPairEnd()) EndPair<Traits, Act>(params, plan, cut, at, state, shared);
-    if (at.left == 1) return;
-    new_pair = at.Advance(plan, params.kv.layout.num_kv_heads);
   }
 }
 

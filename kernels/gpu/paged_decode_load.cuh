@@ -17,18 +17,20 @@ KVS_DEVICE constexpr uint32_t SwizzledOffset(uint32_t row, uint32_t piece) {
 
 // Walks the tiles of a piece in order.
 struct DecodeCursor {
+  uint32_t piece;
   uint32_t seq;
   uint32_t kv_head;
   uint32_t tile;
   uint32_t left;  // tiles of the piece, this one included
   DecodeSeq info;
 
-  KVS_DEVICE explicit DecodeCursor(const DecodePiece& piece)
-      : seq(piece.seq),
-        kv_head(piece.kv_head),
-        tile(piece.tile),
-        left(piece.num_tiles),
-        info(piece.info) {}
+  KVS_DEVICE explicit DecodeCursor(const DecodePiece& from)
+      : piece(from.index),
+        seq(from.seq),
+        kv_head(from.kv_head),
+        tile(from.tile),
+        left(from.num_tiles),
+        info(from.info) {}
   KVS_DEVICE bool AtPairEnd() const {
     return left == 1 || tile + 1 == info.first_tile + info.num_tiles;
   }
@@ -51,6 +53,14 @@ struct DecodeCursor {
 // as the planner has looked them up, later of this warp's own runs.
 template <class Traits>
 struct DecodeLoader {
+  // The copies of 16 tokens of K, and beside each of V; 1 KiB of both. They are closed in groups of
+  // at most 4 KiB, which is what a warp has on its way while it paces itself.
+  static constexpr int kRunCopies = Traits::kRowPieces * 16 / kWarpSize;
+  static constexpr int kGroupCopies = kRunCopies < 4 ? kRunCopies : 4;
+  static constexpr int kRunGroups = kRunCopies / kGroupCopies;
+  static constexpr int kGroups = kRunGroups * Traits::kRowTiles;  // of a tile
+  static constexpr int kPacedGroups = 4 / kGroupCopies;
+
   const PagedAttentionParams& params;
   const DecodePlan& plan;
   DecodeCursor at;
@@ -99,24 +109,28 @@ struct DecodeLoader {
     return at.left > 0 && (at.tile + 1) * tile_tokens + kDecodeMaxNewTokens <= at.info.seq_len;
   }
 
-  // Starts the copies of the next tile into `stage`, if there is one, and closes their group.
-  KVS_DEVICE void LoadNext(uint32_t stage) {
-    if (at.left > 0) {
-      if ((at.tile - ids_tile) * ids_per_tile >= kWarpSize) FetchIds();
-      const uint32_t holder = (at.tile - ids_tile) * ids_per_tile + ids_first;
+  // Starts the copies of the next tile into `stage`, if there is one, in kGroups groups. `paced`:
+  // each once most of those before have arrived. What a kernel has on its way before it is wanted
+  // is what the reads of those that run must wait behind.
+  KVS_DEVICE void LoadNext(uint32_t stage, bool paced) {
+    const bool exists = at.left > 0;
+    if (exists && (at.tile - ids_tile) * ids_per_tile >= kWarpSize) FetchIds();
+    const uint32_t holder = (at.tile - ids_tile) * ids_per_tile + ids_first;
 #pragma unroll
-      for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
-        const uint32_t block = ShuffleFrom(id, holder + r);
-        CopyRows(block, FirstToken() + r * 16,
-                 stages + stage * Traits::kStageBytes + r * 16 * Traits::kRowBytes);
+    for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
+      uint8_t* to = stages + stage * Traits::kStageBytes + r * 16 * Traits::kRowBytes;
+      if (exists) {
+        CopyRows(ShuffleFrom(id, holder + r), FirstToken() + r * 16, paced, to);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kRunGroups; ++i) CommitAsyncCopies();
       }
-      if (at.Advance(plan, params.kv.layout.num_kv_heads)) FetchIds();
     }
-    CommitAsyncCopies();
+    if (exists && at.Advance(plan, params.kv.layout.num_kv_heads)) FetchIds();
   }
 
   // K and V of 16 tokens that lie in one block.
-  KVS_DEVICE void CopyRows(uint32_t block, uint32_t token, uint8_t* to) {
+  KVS_DEVICE void CopyRows(uint32_t block, uint32_t token, bool paced, uint8_t* to) {
     const KvLayout& layout = params.kv.layout;
     const size_t plane_bytes = layout.PlaneElements() * SizeOf(layout.dtype);
     const uint8_t* k = static_cast<const uint8_t*>(params.kv.data) +
@@ -124,13 +138,15 @@ struct DecodeLoader {
                        size_t{token % layout.block_size} * Traits::kRowBytes;
     const uint32_t valid = at.info.seq_len > token ? at.info.seq_len - token : 0;
 #pragma unroll
-    for (uint32_t i = 0; i < Traits::kRowPieces * 16 / kWarpSize; ++i) {
+    for (int i = 0; i < kRunCopies; ++i) {
+      if (i % kGroupCopies == 0 && paced) WaitAsyncCopies<kPacedGroups - 1>();
       const uint32_t index = i * kWarpSize + lane;
       const uint32_t row = index / Traits::kRowPieces;
       const uint32_t offset = SwizzledOffset<Traits::kRowBytes>(row, index % Traits::kRowPieces);
       // Rows beyond the sequence become zero: whatever stands there must not reach the sums.
       AsyncCopy16(to + offset, k + index * 16, row < valid);
       AsyncCopy16(to + Traits::kPlaneBytes + offset, k + plane_bytes + index * 16, row < valid);
+      if (i % kGroupCopies == kGroupCopies - 1) CommitAsyncCopies();
     }
   }
 };

@@ -7,6 +7,9 @@
 
 namespace kvs::gpu {
 
+// The maximum where there is no token; finite, so that the difference of two of them is a number.
+constexpr float kNoMaximum = -1e30f;
+
 // Shared memory of a merge: the warps' states.
 template <class Traits>
 struct DecodeMergeSpace {
@@ -47,11 +50,18 @@ KVS_DEVICE void PublishState(const DecodeState<Traits>& mine, DecodeMergeSpace<T
   }
 }
 
+KVS_DEVICE void AddScaled(float4 value, float factor, float4& sum) {
+  sum.x += value.x * factor;
+  sum.y += value.y * factor;
+  sum.z += value.z * factor;
+  sum.w += value.w * factor;
+}
+
 // Joins the warps' states of one head, for four of its dims.
 template <class Traits>
 KVS_DEVICE float4 JoinWarps(DecodeMergeSpace<Traits> space, uint32_t num_warps, uint32_t group,
                             uint32_t head, uint32_t quad, float2* joined) {
-  float max = -1e30f;
+  float max = kNoMaximum;
 #pragma unroll 4
   for (uint32_t w = 0; w < num_warps; ++w) max = fmaxf(max, space.state[w * group + head].x);
   float sum = 0.0f;
@@ -63,30 +73,22 @@ KVS_DEVICE float4 JoinWarps(DecodeMergeSpace<Traits> space, uint32_t num_warps, 
         space.out + (w * group + head) * Traits::kHeadStride + 4 * quad);
     const float weight = Exp2(state.x - max);
     sum += state.y * weight;
-    out.x += part.x * weight;
-    out.y += part.y * weight;
-    out.z += part.z * weight;
-    out.w += part.w * weight;
+    AddScaled(part, weight, out);
   }
   *joined = make_float2(max, sum);
   return out;
 }
 
-// Which blocks share the pair whose tiles are [begin, end) of the line.
+// Which pieces share the pair that `at` is in.
 struct DecodePairSpan {
-  uint32_t first_cta;
   uint32_t num_parts;
-  bool first_begins_earlier;  // the pair starts inside the first block's piece, not at its begin
+  bool is_first;  // this block's part
 
-  KVS_DEVICE DecodePairSpan(uint32_t begin, uint32_t end, uint32_t piece_tiles)
-      : first_cta(begin / piece_tiles),
-        num_parts((end - 1) / piece_tiles - begin / piece_tiles + 1),
-        first_begins_earlier(begin % piece_tiles != 0) {}
-
-  // The slot of part i among the partial results: a block has one for the pair that its piece
-  // begins with and one for the pair that it ends with.
-  KVS_DEVICE uint32_t SlotOf(uint32_t part) const {
-    return 2 * (first_cta + part) + (part == 0 && first_begins_earlier ? 1 : 0);
+  KVS_DEVICE DecodePairSpan(const DecodeCursor& at, uint32_t num_kv_heads, uint32_t piece_tiles) {
+    const uint32_t begin = at.info.tiles_before * num_kv_heads + at.kv_head * at.info.num_tiles;
+    const uint32_t first_piece = begin / piece_tiles;
+    num_parts = (begin + at.info.num_tiles - 1) / piece_tiles - first_piece + 1;
+    is_first = at.piece == first_piece;
   }
 };
 
@@ -97,91 +99,152 @@ KVS_DEVICE void StoreOut(Act* to, float4 value, float factor) {
   *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(out);
 }
 
-// Joins the parts of a pair in global memory. Many loads are in flight at once, the first of them
-// beside those of the states: what counts here is how often one waits for the other.
-template <class Traits, class Act>
-KVS_DEVICE void JoinParts(DecodeMergeSpace<Traits> space, const DecodePlan& plan,
-                          const DecodePairSpan& span, uint32_t group, float v_factor, Act* out) {
-  constexpr uint32_t kQuads = Traits::kHeadDim / 4;
-  constexpr uint32_t kBatch = 16;  // parts
-  const uint32_t num_items = group * kQuads;
-  const auto load = [&](float4(&to)[kBatch], uint32_t item, uint32_t first_part) {
-#pragma unroll
-    for (uint32_t i = 0; i < kBatch; ++i) {
-      const uint32_t part = first_part + i;
-      to[i] = make_float4(0, 0, 0, 0);
-      if (part < span.num_parts && item < num_items) {
-        to[i] = LoadPublished(reinterpret_cast<const float4*>(plan.partial_out) +
-                              span.SlotOf(part) * num_items + item);
-      }
-    }
-  };
-  float4 batch[kBatch];
-  load(batch, threadIdx.x, 0);
-  float2* states = reinterpret_cast<float2*>(space.out);  // [num_parts][group]
-  for (uint32_t i = threadIdx.x; i < span.num_parts * group; i += blockDim.x) {
-    states[i] = LoadPublished(&plan.partial_state[span.SlotOf(i / group) * group + i % group]);
-  }
-  __syncthreads();
-  for (uint32_t item = threadIdx.x; item < num_items; item += blockDim.x) {
-    const uint32_t head = item / kQuads;
-    float max = -1e30f;
-#pragma unroll 8
-    for (uint32_t part = 0; part < span.num_parts; ++part) {
-      max = fmaxf(max, states[part * group + head].x);
-    }
-    float sum = 0.0f;
-    float4 value = make_float4(0, 0, 0, 0);
-    for (uint32_t first = 0; first < span.num_parts; first += kBatch) {
-      if (first != 0 || item != threadIdx.x) load(batch, item, first);
-#pragma unroll
-      for (uint32_t i = 0; i < kBatch; ++i) {
-        if (first + i >= span.num_parts) break;
-        const float2 state = states[(first + i) * group + head];
-        const float weight = Exp2(state.x - max);
-        sum += state.y * weight;
-        value.x += batch[i].x * weight;
-        value.y += batch[i].y * weight;
-        value.z += batch[i].z * weight;
-        value.w += batch[i].w * weight;
-      }
-    }
-    StoreOut(out + head * Traits::kHeadDim + item % kQuads * 4, value, v_factor / sum);
+// A part in global memory has every bit turned over, and zero is a word that is not there: not yet,
+// or no longer. So blocks need neither a fence nor a counter for it, and need not stay until it has
+// arrived. The one number without a place of its own, a NaN that no arithmetic makes, becomes
+// another NaN.
+KVS_DEVICE uint32_t PartWord(float value) {
+  const uint32_t bits = FloatBits(value);
+  return bits == 0xffffffffu ? 0x80000000u : ~bits;
+}
+KVS_DEVICE float FromPartWord(uint32_t word) { return FloatFromBits(~word); }
+
+KVS_DEVICE void StorePart(const DecodePlan& plan, size_t slot_head, uint32_t num_quads,
+                          uint32_t quad, float2 state, float4 value) {
+  StorePublished(plan.partial_out + slot_head * num_quads + quad,
+                 uint4{PartWord(value.x), PartWord(value.y), PartWord(value.z), PartWord(value.w)});
+  if (quad == 0) {
+    StorePublished(plan.partial_state + slot_head, uint2{PartWord(state.x), PartWord(state.y)});
   }
 }
 
-// Ends a pair, or this block's part of it: the states of `num_states` warps have been published.
-// The block that finds all parts there writes the output, [group][kHeadDim] at `out`.
-template <class Traits, class Act>
-KVS_DEVICE void FinishPair(DecodeMergeSpace<Traits> space, uint32_t num_states,
-                           const DecodePlan& plan, const DecodePairSpan& span, uint32_t* arrivals,
-                           uint32_t group, float v_factor, Act* out) {
+// Four dims of one head of one part, as a lane of the block that ends the pair takes them.
+struct PartQuad {
+  uint2 state;
+  uint4 value;
+
+  KVS_DEVICE bool IsThere() const {
+    return state.x != 0 && state.y != 0 && value.x != 0 && value.y != 0 && value.z != 0 &&
+           value.w != 0;
+  }
+};
+
+// The running join of the parts that a lane takes.
+struct JoinedQuad {
+  float max = kNoMaximum;
+  float sum = 0.0f;
+  float4 out = {0, 0, 0, 0};
+
+  KVS_DEVICE void Take(const PartQuad& part) {
+    const float other = FromPartWord(part.state.x);
+    const float top = fmaxf(max, other);
+    const float factor = Exp2(max - top), weight = Exp2(other - top);
+    max = top;
+    sum = sum * factor + FromPartWord(part.state.y) * weight;
+    out.x *= factor, out.y *= factor, out.z *= factor, out.w *= factor;
+    AddScaled(make_float4(FromPartWord(part.value.x), FromPartWord(part.value.y),
+                          FromPartWord(part.value.z), FromPartWord(part.value.w)),
+              weight, out);
+  }
+};
+
+// Joins the parts of the `num_parts` blocks before this one, whose pieces follow its own, to the
+// states in `space`: warp w takes parts w, w + num_warps and so on. Takes them out of global
+// memory.
+template <class Traits>
+KVS_DEVICE void TakeParts(DecodeMergeSpace<Traits> space, uint32_t num_warps, uint32_t num_states,
+                          const DecodePlan& plan, uint32_t num_parts, uint32_t group) {
   constexpr uint32_t kQuads = Traits::kHeadDim / 4;
-  __shared__ bool is_last;
-  const uint32_t part = blockIdx.x - span.first_cta;
-  const uint32_t slot = span.SlotOf(part);
+  constexpr uint32_t kItems = 4;  // quads of a lane at a time: whole heads of a warp
+  constexpr uint32_t kAhead = 2;  // parts that are awaited together
+  const uint32_t num_items = group * kQuads;
+  const uint32_t warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  if (warp >= num_warps || warp >= num_parts) return;
+#pragma unroll 1
+  for (uint32_t first = lane; first - lane < num_items; first += kItems * kWarpSize) {
+    JoinedQuad joined[kItems];
+    const auto at = [&](uint32_t i) { return warp * group + (first + i * kWarpSize) / kQuads; };
+    const auto out = [&](uint32_t i) {
+      const uint32_t quad = (first + i * kWarpSize) % kQuads;
+      return reinterpret_cast<float4*>(space.out + at(i) * Traits::kHeadStride) + quad;
+    };
+#pragma unroll
+    for (uint32_t i = 0; i < kItems; ++i) {
+      if (first + i * kWarpSize >= num_items || warp >= num_states) continue;
+      joined[i] = {space.state[at(i)].x, space.state[at(i)].y, *out(i)};
+    }
+#pragma unroll 1
+    for (uint32_t part = warp; part < num_parts; part += kAhead * num_warps) {
+      PartQuad quads[kAhead][kItems];
+      const auto for_each = [&](auto&& f) {
+#pragma unroll
+        for (uint32_t a = 0; a < kAhead; ++a) {
+          const uint32_t slot = blockIdx.x - 1 - (part + a * num_warps);
+#pragma unroll
+          for (uint32_t i = 0; i < kItems; ++i) {
+            const uint32_t item = first + i * kWarpSize;
+            if (part + a * num_warps >= num_parts || item >= num_items) continue;
+            f(quads[a][i], plan.partial_state + slot * group + item / kQuads,
+              plan.partial_out + slot * num_items + item, item, joined[i]);
+          }
+        }
+      };
+      bool all_there;
+      do {
+        all_there = true;
+        for_each(
+            [&](PartQuad& quad, const uint2* state, const uint4* value, uint32_t, JoinedQuad&) {
+              quad.state = LoadPublished(state);
+              quad.value = LoadPublished(value);
+            });
+        for_each([&](PartQuad& quad, const uint2*, const uint4*, uint32_t, JoinedQuad&) {
+          all_there = all_there && quad.IsThere();
+        });
+      } while (!all_there);
+      SyncWarp();  // All lanes of a head have its state.
+      for_each([&](PartQuad& quad, uint2* state, uint4* value, uint32_t item, JoinedQuad& to) {
+        StorePublished(value, uint4{0, 0, 0, 0});
+        if (item % kQuads == 0) StorePublished(state, uint2{0, 0});
+        to.Take(quad);
+      });
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < kItems; ++i) {
+      if (first + i * kWarpSize >= num_items) continue;
+      *out(i) = joined[i].out;
+      if ((first + i * kWarpSize) % kQuads == 0) {
+        space.state[at(i)] = make_float2(joined[i].max, joined[i].sum);
+      }
+    }
+  }
+}
+
+// Ends a pair, or this block's part of it: `num_states` of the `num_warps` states that `space` has
+// room for have been published. The block of the first part, for which the pair is the last of its
+// piece, writes the output, [group][kHeadDim] at `out`. The other parts are the first of theirs and
+// wait for none, so that no block waits for one that waits.
+template <class Traits, class Act>
+KVS_DEVICE void FinishPair(DecodeMergeSpace<Traits> space, uint32_t num_warps, uint32_t num_states,
+                           const DecodePlan& plan, const DecodePairSpan& span, uint32_t group,
+                           float v_factor, Act* out) {
+  constexpr uint32_t kQuads = Traits::kHeadDim / 4;
+
+  if (span.is_first && span.num_parts > 1) {
+    const uint32_t others = span.num_parts - 1;
+    TakeParts(space, num_warps, num_states, plan, others, group);
+    __syncthreads();
+    num_states = max(num_states, min(num_warps, others));
+  }
   for (uint32_t i = threadIdx.x; i < group * kQuads; i += blockDim.x) {
     const uint32_t head = i / kQuads, quad = i % kQuads;
     float2 state;
     const float4 value = JoinWarps(space, num_states, group, head, quad, &state);
-    if (span.num_parts == 1) {
+    if (span.is_first) {
       StoreOut(out + head * Traits::kHeadDim + 4 * quad, value, v_factor / state.y);
     } else {
-      reinterpret_cast<float4*>(plan.partial_out)[(slot * group + head) * kQuads + quad] = value;
-      if (quad == 0) plan.partial_state[slot * group + head] = state;
+      StorePart(plan, size_t{blockIdx.x} * group + head, kQuads, quad, state, value);
     }
   }
-  if (span.num_parts == 1) return;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    __threadfence();  // What all threads have stored: the barrier orders it before.
-    is_last = atomicAdd(arrivals, 1u) == span.num_parts - 1;
-    if (is_last) *arrivals = 0;
-  }
-  __syncthreads();
-  if (!is_last) return;
-  __threadfence();
-  JoinParts(space, plan, span, group, v_factor, out);
 }
 
 }  // namespace kvs::gpu

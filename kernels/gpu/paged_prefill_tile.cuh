@@ -75,21 +75,6 @@ KVS_DEVICE PartialRows PartialRowsOf(const PrefillSplit& split, uint32_t part, u
   return {split.out + row * kHeadDim, split.state + row};
 }
 
-// A pair of activations as a pair of what the matrix instruction takes.
-template <class Act, class Compute>
-KVS_DEVICE uint32_t ConvertPair(uint32_t pair) {
-  const Act* values = reinterpret_cast<const Act*>(&pair);
-  return Pack2<Compute>(ToFloat(values[0]), ToFloat(values[1]));
-}
-template <>
-KVS_DEVICE uint32_t ConvertPair<F16, F16>(uint32_t pair) {
-  return pair;
-}
-template <>
-KVS_DEVICE uint32_t ConvertPair<Bf16, Bf16>(uint32_t pair) {
-  return pair;
-}
-
 // Among the four threads of a row: values[i] of thread t becomes values[t] of thread i. So a thread
 // that holds a pair of columns of each of four blocks comes to hold one block whole, and back.
 KVS_DEVICE void TransposeAmongFour(uint32_t (&values)[4]) {

@@ -34,6 +34,17 @@ T atomicMax(T* at, Value value) {
   return before;
 }
 
+// Blocks run one after the other.
+#define __HIP_MEMORY_SCOPE_AGENT 0
+template <class T>
+void __hip_atomic_store(T* at, T value, int, int) {
+  *at = value;
+}
+template <class T>
+T __hip_atomic_load(const T* at, int, int) {
+  return *at;
+}
+
 // --- The wave ---
 
 inline uint32_t __lane_id() { return threadIdx.x % kEmulatedWave; }

@@ -1,6 +1,8 @@
 #include "gpu/paged_decode.h"
 
+#include <cmath>
 #include <set>
+#include <vector>
 
 #include "gpu/paged_problem.h"
 
@@ -9,6 +11,16 @@ namespace {
 
 constexpr KvCacheDType kDTypes[] = {KvCacheDType::kBf16, KvCacheDType::kF16, KvCacheDType::kF8E4M3,
                                     KvCacheDType::kF8E5M2};
+
+Result<void> ReserveFor(const PagedProblem& problem, const PagedCase& c, size_t num_seqs,
+                        const Launch& launch, PagedDecode& decode) {
+  BackendLimits limits{};
+  limits.max_num_seqs = static_cast<uint32_t>(num_seqs);
+  limits.num_heads = problem.num_heads();
+  limits.num_kv_heads = c.num_kv_heads;
+  limits.head_dim = c.head_dim;
+  return decode.Reserve(limits, *launch.facts);
+}
 
 void ExpectMatches(const PagedCase& c, const std::vector<PagedSeq>& seqs, uint64_t seed,
                    const DeviceFacts* facts = nullptr) {
@@ -19,16 +31,11 @@ void ExpectMatches(const PagedCase& c, const std::vector<PagedSeq>& seqs, uint64
   Launch launch = TestLaunch(c.act);
   if (facts != nullptr) launch.facts = facts;
   PagedDecode decode;
-  BackendLimits limits{};
-  limits.max_num_seqs = static_cast<uint32_t>(seqs.size());
-  limits.num_heads = problem.num_heads();
-  limits.num_kv_heads = c.num_kv_heads;
-  limits.head_dim = c.head_dim;
-  ASSERT_TRUE(decode.Reserve(limits, *launch.facts));
+  ASSERT_TRUE(ReserveFor(problem, c, seqs.size(), launch, decode));
   decode.Plan(problem.Params(), launch);
   const auto is_not_decode = [](const PagedSeq& seq) { return seq.query_len != 1; };
   const auto want = problem.Want(is_not_decode);
-  // Twice: the counters that the blocks meet at must be left as they were found.
+  // Twice: what blocks leave for each other must have been taken.
   for (int round = 0; round < 2; ++round) {
     decode.Run(problem.Params(), launch);
     auto got = problem.Out();
@@ -97,6 +104,26 @@ TEST(GpuPagedDecode, MatchesReferenceInEveryShape) {
   }
   for (const auto& [num_warps, num_stages] : {std::pair(4u, 3u), {4u, 2u}, {2u, 3u}, {1u, 2u}}) {
     EXPECT_TRUE(shapes.contains({num_warps, num_stages})) << num_warps << " warps";
+  }
+}
+
+// Blocks wait for each other's words: also for those that are not numbers.
+TEST(GpuPagedDecode, JoinsPartsThatAreNotNumbers) {
+  for (const KvCacheDType dtype : {KvCacheDType::kBf16, KvCacheDType::kF8E4M3}) {
+    const PagedCase c{.dtype = dtype};
+    const PagedProblem problem(c, {{5000, 1}}, 1);
+    const Launch launch = TestLaunch(c.act);
+    PagedDecode decode;
+    ASSERT_TRUE(ReserveFor(problem, c, 1, launch, decode));
+    decode.Plan(problem.Params(), launch);
+    const DeviceArray<float> nans(std::vector<float>(c.num_kv_heads, std::nanf("")));
+    PagedAttentionParams broken = problem.Params();
+    broken.kv.k_scale = nans.data();
+    decode.Run(broken, launch);
+    for (const float value : problem.Out()) EXPECT_TRUE(std::isnan(value));
+    decode.Run(problem.Params(), launch);
+    EXPECT_LT(RelativeRms(problem.Out(), problem.Want([](const PagedSeq&) { return false; })),
+              6e-3);
   }
 }
 

@@ -49,6 +49,9 @@ inline constexpr uint32_t kManyRegisterChunks = 7;
 inline constexpr uint32_t kRowPitch = kChunk + 64;
 inline constexpr uint32_t kStageBytes = kTileRows * kRowPitch;
 inline constexpr uint32_t kMaxStages = 6;
+// Stages on their way at once, of those that are free. They keep memory busy; more of them only
+// make a longer queue, which the reads of the kernels in front must wait behind.
+inline constexpr uint32_t kPacedStages = 2;
 
 // Bytes of a row of x in shared memory: an odd number of steps, for the same reason.
 constexpr uint32_t StreamXStride(uint32_t row_bytes) { return (row_bytes / kStep | 1) * kStep; }
@@ -124,13 +127,20 @@ KVS_DEVICE void ProduceStages(const StreamGemvParams& params, StreamShared& shar
   const uint32_t leader = threadIdx.x % kWarpSize == 0;
   const uint32_t row_bytes = params.row_bytes;
   const uint32_t full = SharedAddress(shared.full), first_stage = SharedAddress(stages);
-  RingPlace at{.parity = 1};
+  RingPlace at{.parity = 1}, pacing{.parity = 0};
+  uint32_t num_produced = 0;
   for (uint32_t output = range.first; output < range.end; output += range.per_tile) {
     const uint32_t count = min(range.per_tile, range.end - output);
+    // Without a row of the last tile, and so without a part in its stages' phases.
+    if (producer >= count) return;
     const auto* from = static_cast<const uint8_t*>(params.weight) + size_t{output} * row_bytes;
     for (uint32_t done = 0; done < row_bytes; done += kChunk) {
       const uint32_t bytes = min(kChunk, row_bytes - done);
       shared.empty[at.slot].Wait(at.parity);
+      if (num_produced++ >= kPacedStages) {
+        shared.full[pacing.slot].Wait(pacing.parity);
+        pacing.Advance(params.num_stages);
+      }
       const uint32_t barrier = full + at.slot * sizeof(SharedBarrier);
       const uint32_t to = first_stage + at.slot * kStageBytes;
       if (producer == 0 && leader) ArriveExpecting(barrier, bytes * count * (pairs ? 2 : 1));

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <utility>
 
 #include "gpu/paged_decode.cuh"
@@ -14,21 +13,17 @@ std::optional<DecodeShape> ChooseDecodeShape(KvCacheDType dtype, uint32_t head_d
   const std::pair<uint32_t, uint32_t> candidates[] = {
       {num_pairs <= processors ? 8 : 4, stages}, {4, stages}, {4, 2}, {2, stages}, {2, 2}, {1, 2}};
   for (const auto& [num_warps, num_stages] : candidates) {
-    // Behind the stages, the larger of what the warps' states and what the states of all parts of a
-    // pair take (paged_decode_merge.cuh).
-    const uint32_t copies = num_warps * num_stages * DecodeStageBytes(dtype, head_dim);
-    const uint32_t warps = num_warps * group * (DecodeHeadStride(dtype, head_dim) + 2) * 4;
-    const auto bytes = [&](uint32_t ctas_per_sm) {
-      return copies + std::max<uint32_t>(warps, processors * ctas_per_sm * group * sizeof(float2));
-    };
+    // Behind the stages, the warps' states (paged_decode_merge.cuh).
+    const uint32_t bytes = num_warps * num_stages * DecodeStageBytes(dtype, head_dim) +
+                           num_warps * group * (DecodeHeadStride(dtype, head_dim) + 2) * 4;
     for (uint32_t ctas = num_warps > 4 ? 1 : kDecodeMaxCtasPerSm; ctas != 0; --ctas) {
-      if (ctas * (bytes(ctas) + kDecodeSharedReserve) > facts.max_shared_bytes) continue;
+      if (ctas * (bytes + kDecodeSharedReserve) > facts.max_shared_bytes) continue;
       return DecodeShape{num_warps * DecodeWarpTokens(dtype, head_dim),
                          num_warps > 4,
                          num_warps,
                          num_stages,
                          processors * ctas,
-                         bytes(ctas)};
+                         bytes};
     }
   }
   return std::nullopt;

@@ -108,67 +108,6 @@ KVS_DEVICE void PublishColumns(const ColumnState<Traits::kHeadDim>& state,
   }
 }
 
-// Joins the parts of a pair in global memory.
-template <class Traits, class Act>
-KVS_DEVICE void JoinPartsOf(const DecodePlan& plan, const DecodePairSpan& span, uint32_t group,
-                            float v_factor, Act* out) {
-  constexpr uint32_t kQuads = Traits::kHeadDim / 4;
-  for (uint32_t i = threadIdx.x; i < group * kQuads; i += blockDim.x) {
-    const uint32_t head = i / kQuads, quad = i % kQuads;
-    float max = -1e30f;
-    for (uint32_t part = 0; part < span.num_parts; ++part) {
-      max = fmaxf(max, LoadPublished(plan.partial_state + span.SlotOf(part) * group + head).x);
-    }
-    float sum = 0.0f;
-    float4 value{0, 0, 0, 0};
-    for (uint32_t part = 0; part < span.num_parts; ++part) {
-      const size_t slot = size_t{span.SlotOf(part)} * group + head;
-      const float2 state = LoadPublished(plan.partial_state + slot);
-      const float4 piece =
-          LoadPublished(reinterpret_cast<const float4*>(plan.partial_out) + slot * kQuads + quad);
-      const float weight = Exp2(state.x - max);
-      sum += state.y * weight;
-      value.x += piece.x * weight;
-      value.y += piece.y * weight;
-      value.z += piece.z * weight;
-      value.w += piece.w * weight;
-    }
-    StoreOut(out + head * Traits::kHeadDim + 4 * quad, value, v_factor / sum);
-  }
-}
-
-// Ends a pair, or this block's part of it. The block that finds all parts there writes the output.
-template <class Traits, class Act>
-KVS_DEVICE void FinishColumns(DecodeMergeSpace<Traits> space, const DecodePlan& plan,
-                              const DecodePairSpan& span, uint32_t* arrivals, uint32_t group,
-                              float v_factor, Act* out) {
-  constexpr uint32_t kQuads = Traits::kHeadDim / 4;
-  __shared__ bool is_last;
-  const uint32_t slot = span.SlotOf(blockIdx.x - span.first_cta);
-  for (uint32_t i = threadIdx.x; i < group * kQuads; i += blockDim.x) {
-    const uint32_t head = i / kQuads, quad = i % kQuads;
-    float2 state;
-    const float4 value = JoinWarps(space, Traits::kWarps, group, head, quad, &state);
-    if (span.num_parts == 1) {
-      StoreOut(out + head * Traits::kHeadDim + 4 * quad, value, v_factor / state.y);
-    } else {
-      reinterpret_cast<float4*>(plan.partial_out)[(slot * group + head) * kQuads + quad] = value;
-      if (quad == 0) plan.partial_state[slot * group + head] = state;
-    }
-  }
-  if (span.num_parts == 1) return;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    is_last = atomicAdd(arrivals, 1u) == span.num_parts - 1;
-    if (is_last) *arrivals = 0;
-  }
-  __syncthreads();
-  if (!is_last) return;
-  __threadfence();
-  JoinPartsOf<Traits>(plan, span, group, v_factor, out);
-}
-
 template <class Traits>
 KVS_DEVICE void EndColumns(const PagedAttentionParams& params, const DecodePlan& plan, DType act,
                            const DecodeCursor& at, const ColumnState<Traits::kHeadDim>& state,
@@ -179,16 +118,16 @@ KVS_DEVICE void EndColumns(const PagedAttentionParams& params, const DecodePlan&
   __syncthreads();  // All have read what the states replace.
   PublishColumns<Traits>(state, space, group);
   __syncthreads();
-  const uint32_t begin = plan.tile_start[at.seq] * num_kv_heads + at.kv_head * at.info.num_tiles;
-  const DecodePairSpan span(begin, begin + at.info.num_tiles, plan.cut->piece_tiles);
+  const DecodePairSpan span(at, num_kv_heads, plan.cut->piece_tiles);
   const size_t row = size_t{at.info.query_row} * params.num_heads + size_t{at.kv_head} * group;
   uint16_t* out = static_cast<uint16_t*>(params.out) + row * Traits::kHeadDim;
-  uint32_t* arrivals = plan.arrivals + at.seq * num_kv_heads + at.kv_head;
   const float factor = params.kv.v_scale[at.kv_head] * Traits::Read::kRescale;
   if (act == DType::kF16) {
-    FinishColumns(space, plan, span, arrivals, group, factor, reinterpret_cast<F16*>(out));
+    FinishPair(space, Traits::kWarps, Traits::kWarps, plan, span, group, factor,
+               reinterpret_cast<F16*>(out));
   } else {
-    FinishColumns(space, plan, span, arrivals, group, factor, reinterpret_cast<Bf16*>(out));
+    FinishPair(space, Traits::kWarps, Traits::kWarps, plan, span, group, factor,
+               reinterpret_cast<Bf16*>(out));
   }
   __syncthreads();
 }

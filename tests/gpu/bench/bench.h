@@ -34,6 +34,7 @@ void FillNormal(void* data, size_t count, KvCacheDType dtype, uint32_t seed);
 
 // One table each.
 void DecodeBench(const Ceilings& ceilings);
+void DecodeInOrderBench(const Ceilings& ceilings);  // as a runtime without dependent launches
 void RowOpsBench(const Ceilings& ceilings);
 void LinearBench(const Ceilings& ceilings);
 void PrefillBench(const Ceilings& ceilings);

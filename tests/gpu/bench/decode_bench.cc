@@ -79,10 +79,11 @@ class DecodeProblem {
   const DeviceArray<uint16_t> qkv_, out_;
 };
 
-double Measure(KvCacheDType dtype, uint32_t num_seqs, uint32_t seq_len, double* kv_bytes) {
+double Measure(KvCacheDType dtype, uint32_t num_seqs, uint32_t seq_len, bool dependent,
+               double* kv_bytes) {
   const DecodeProblem problem(dtype, num_seqs, seq_len);
   Launch launch = TestLaunch(DType::kBf16);
-  launch.dependent = true;
+  launch.dependent = dependent;
   PagedDecode decode;
   BackendLimits limits{};
   limits.max_num_seqs = num_seqs;
@@ -101,10 +102,9 @@ double Measure(KvCacheDType dtype, uint32_t num_seqs, uint32_t seq_len, double* 
   return MicrosecondsPerLaunch(launches, launch);
 }
 
-}  // namespace
-
-void DecodeBench(const Ceilings& ceilings) {
-  std::printf("\ndecode attention, 32 query heads, 8 KV heads, head_dim 128, blocks of 16\n");
+void PrintTable(const Ceilings& ceilings, bool dependent) {
+  std::printf("\ndecode attention, 32 query heads, 8 KV heads, head_dim 128, blocks of 16%s\n",
+              dependent ? "" : "; no launch begins before the one in front has ended");
   std::printf("%5s %6s | %9s %8s %6s | %9s %8s %6s | %8s\n", "seqs", "tokens", "BF16 us", "TB/s",
               "share", "FP8 us", "TB/s", "share", "FP8/BF16");
   const std::pair<uint32_t, uint32_t> sizes[] = {{1, 1024},  {1, 8192},   {1, 32768}, {8, 1024},
@@ -112,13 +112,19 @@ void DecodeBench(const Ceilings& ceilings) {
                                                  {64, 4096}, {128, 1024}, {256, 1024}};
   for (const auto& [num_seqs, seq_len] : sizes) {
     double bf16_bytes, fp8_bytes;
-    const double bf16 = Measure(KvCacheDType::kBf16, num_seqs, seq_len, &bf16_bytes);
-    const double fp8 = Measure(KvCacheDType::kF8E4M3, num_seqs, seq_len, &fp8_bytes);
+    const double bf16 = Measure(KvCacheDType::kBf16, num_seqs, seq_len, dependent, &bf16_bytes);
+    const double fp8 = Measure(KvCacheDType::kF8E4M3, num_seqs, seq_len, dependent, &fp8_bytes);
     std::printf("%5u %6u | %9.2f %8.2f %6.2f | %9.2f %8.2f %6.2f | %8.2f\n", num_seqs, seq_len,
                 bf16, bf16_bytes / bf16 / 1e6, bf16_bytes / bf16 * 1e6 / ceilings.read_bytes_per_s,
                 fp8, fp8_bytes / fp8 / 1e6, fp8_bytes / fp8 * 1e6 / ceilings.read_bytes_per_s,
                 fp8 / bf16);
   }
 }
+
+}  // namespace
+
+void DecodeBench(const Ceilings& ceilings) { PrintTable(ceilings, true); }
+
+void DecodeInOrderBench(const Ceilings& ceilings) { PrintTable(ceilings, false); }
 
 }  // namespace kvs::gpu

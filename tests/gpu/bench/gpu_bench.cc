@@ -9,9 +9,9 @@
 int main(int argc, char** argv) {
   using kvs::gpu::Ceilings;
   const std::map<std::string, void (*)(const Ceilings&)> tables = {
-      {"decode", kvs::gpu::DecodeBench}, {"row_ops", kvs::gpu::RowOpsBench},
-      {"linear", kvs::gpu::LinearBench}, {"prefill", kvs::gpu::PrefillBench},
-      {"step", kvs::gpu::StepBench},
+      {"decode", kvs::gpu::DecodeBench},   {"decode_in_order", kvs::gpu::DecodeInOrderBench},
+      {"row_ops", kvs::gpu::RowOpsBench},  {"linear", kvs::gpu::LinearBench},
+      {"prefill", kvs::gpu::PrefillBench}, {"step", kvs::gpu::StepBench},
   };
   std::vector<std::string> names(argv + 1, argv + argc);
   if (names.empty()) {

@@ -47,10 +47,24 @@ KVS_DEVICE void SyncWave() {
   __builtin_amdgcn_wave_barrier();
 }
 
-// After the __threadfence that precedes it, a plain load does.
-template <class T>
-KVS_DEVICE T LoadPublished(const T* at) {
-  return *at;
+KVS_DEVICE void StorePublished(uint2* at, uint2 value) {
+  __hip_atomic_store(reinterpret_cast<uint64_t*>(at), uint64_t{value.y} << 32 | value.x,
+                     __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+}
+KVS_DEVICE void StorePublished(uint4* at, uint4 value) {
+  uint2* halves = reinterpret_cast<uint2*>(at);
+  StorePublished(halves, uint2{value.x, value.y});
+  StorePublished(halves + 1, uint2{value.z, value.w});
+}
+KVS_DEVICE uint2 LoadPublished(const uint2* at) {
+  const uint64_t value = __hip_atomic_load(reinterpret_cast<const uint64_t*>(at), __ATOMIC_RELAXED,
+                                           __HIP_MEMORY_SCOPE_AGENT);
+  return uint2{static_cast<uint32_t>(value), static_cast<uint32_t>(value >> 32)};
+}
+KVS_DEVICE uint4 LoadPublished(const uint4* at) {
+  const uint2* halves = reinterpret_cast<const uint2*>(at);
+  const uint2 low = LoadPublished(halves), high = LoadPublished(halves + 1);
+  return uint4{low.x, low.y, high.x, high.y};
 }
 
 KVS_DEVICE uint32_t BytesToUpper(uint32_t bytes, uint32_t half) {

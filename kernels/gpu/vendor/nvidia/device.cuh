@@ -59,10 +59,32 @@ KVS_DEVICE bool AnyInWarp(bool value) { return __any_sync(0xffffffffu, value) !=
 // What the lanes of a warp have written before it, all of them see after it.
 KVS_DEVICE void SyncWarp() { __syncwarp(); }
 
-// Reads what other blocks have written, past the caches that they do not share.
-template <class T>
-KVS_DEVICE T LoadPublished(const T* at) {
-  return __ldcg(at);
+// What one block stores for another of the same launch, and how that one reads it: past the caches
+// that they do not share, each word sooner or later, in any order.
+KVS_DEVICE void StorePublished(uint4* at, uint4 value) {
+  asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(value.x),
+               "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
+}
+KVS_DEVICE void StorePublished(uint2* at, uint2 value) {
+  asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1, %2};" ::"l"(at), "r"(value.x), "r"(value.y)
+               : "memory");
+}
+KVS_DEVICE uint4 LoadPublished(const uint4* at) {
+  uint4 value;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(at)
+               : "memory");
+  return value;
+}
+KVS_DEVICE uint2 LoadPublished(const uint2* at) {
+  uint2 value;
+  asm volatile("ld.relaxed.gpu.global.v2.u32 {%0, %1}, [%2];"
+               : "=r"(value.x), "=r"(value.y)
+               : "l"(at)
+               : "memory");
+  return value;
 }
 
 // Bytes 2 half and 2 half + 1 as the upper bytes of two halves; zero below them. `half`, 0 or 1, is
