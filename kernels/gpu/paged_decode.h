@@ -4,7 +4,8 @@
 // Keys are the rows of the matrix instruction and the query heads that share a KV head its columns,
 // so that grouped heads read K and V once. The tiles of all (sequence, KV head) pairs stand in one
 // line that is cut into equal pieces, one per block; a pair that lies in several pieces is combined
-// by the block of its first piece, which waits for the others.
+// by the block of its first piece, which waits for the others. That they come relies on blocks
+// being started in the order of their index, as decoupled look-back does (Merrill & Garland 2016).
 #pragma once
 
 #include <cstdint>
