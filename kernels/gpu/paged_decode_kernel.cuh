@@ -60,7 +60,7 @@ KVS_DEVICE void TakeTile(const PagedAttentionParams& params, const DecodeCursor&
 template <class Traits, class Act>
 __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
     PagedDecodeKernel(const KVS_GRID_CONSTANT PagedAttentionParams params,
-                      const KVS_GRID_CONSTANT DecodePlan plan) {
+                      const KVS_GRID_CONSTANT DecodePlan plan, bool is_dependent) {
   KVS_DYNAMIC_SHARED(uint8_t, shared, 128);
   const uint32_t warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const DecodeCut cut = *plan.cut;
@@ -69,13 +69,15 @@ __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
   // The plan, and K and V of all tokens but the newest, were there before this step's kernels;
   // queries were not.
   DecodeCursor at(plan.pieces[blockIdx.x]);
+  bool is_wanted = !is_dependent;  // the kernel in front has ended
+  if (is_wanted) AllowNextKernel();
+  if (at.left == 0) return WaitForPreviousKernel();
   const uint32_t num_stages = plan.shape.num_stages;
   uint8_t* stages = shared + warp * num_stages * Traits::kStageBytes;
   DecodeLoader<Traits> loader(params, plan, at, cut.tile_tokens, stages, warp, lane);
   DecodeQueries<Traits, Act> queries;
   DecodeState<Traits> state;
   float v_scale = 0.0f;
-  bool is_wanted = false;  // the kernel in front has ended
   bool new_pair = true;
   uint32_t loaded = 0;  // tiles, until all stages have one
   uint32_t stage = 0;
@@ -86,7 +88,6 @@ __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
     if (!is_wanted && (is_full || !loader.NextIsOld())) {
       WaitForPreviousKernel();
       AllowNextKernel();
-      if (at.left == 0) return;
       is_wanted = true;
     }
     if (!is_full) {
@@ -133,7 +134,7 @@ void RunPagedDecode(const PagedAttentionParams& params, const DecodePlan& plan,
     static_cast<void>(allowed);
     LaunchKernel(PagedDecodeKernel<Traits, Act>, dim3(plan.shape.num_ctas),
                  dim3(plan.shape.num_warps * kWarpSize), plan.shape.shared_bytes, launch, params,
-                 plan);
+                 plan, launch.dependent);
   });
 }
 
