@@ -52,6 +52,10 @@ struct DecodeTraits {
   static constexpr uint32_t kStages = DecodeStages(dtype, kHeadDim);
   static constexpr uint32_t kHeadStride = DecodeHeadStride(dtype, kHeadDim);
   static constexpr uint32_t kDimTiles = kHeadDim / 16;
+  // Of other blocks' parts, what a lane awaits together: quads of dims (those of whole heads in a
+  // warp), of so many parts.
+  static constexpr uint32_t kJoinQuads = 4;
+  static constexpr uint32_t kJoinParts = 2;
   static constexpr bool kIsFp8 = SizeOf(dtype) == 1;
   static_assert(kRowTiles * 16 == kTokens && kStageBytes == 2 * kPlaneBytes);
 };

@@ -50,7 +50,7 @@ std::optional<DecodeShape> ChooseDecodeShape(KvCacheDType dtype, uint32_t head_d
                                              uint32_t num_pairs, const DeviceFacts& facts);
 
 // One sequence, as the attention kernel needs it.
-struct alignas(16) DecodeSeq {
+struct DecodeSeq {
   uint32_t seq_len;
   uint32_t query_row;
   uint32_t first_tile;    // not 0 where a sliding window has left the first tiles behind

@@ -18,7 +18,7 @@ KVS_DEVICE void EndPair(const PagedAttentionParams& params, const DecodePlan& pl
   const uint32_t warp = threadIdx.x / kWarpSize, num_states = cut.tile_tokens / Traits::kTokens;
   if (warp < num_states) PublishState(state, space, group, warp, threadIdx.x % kWarpSize);
   __syncthreads();
-  const DecodePairSpan span(at, num_kv_heads, cut.piece_tiles);
+  const DecodePairSpan span(at, at.piece, at.info.tiles_before, num_kv_heads, cut.piece_tiles);
   Act* out = static_cast<Act*>(params.out) +
              (size_t{at.info.query_row} * params.num_heads + size_t{at.kv_head} * group) *
                  Traits::kHeadDim;

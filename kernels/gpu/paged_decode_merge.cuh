@@ -84,11 +84,13 @@ struct DecodePairSpan {
   uint32_t num_parts;
   bool is_first;  // this block's part
 
-  KVS_DEVICE DecodePairSpan(const DecodeCursor& at, uint32_t num_kv_heads, uint32_t piece_tiles) {
-    const uint32_t begin = at.info.tiles_before * num_kv_heads + at.kv_head * at.info.num_tiles;
+  // In piece `piece`; `tiles_before` as in DecodeSeq.
+  KVS_DEVICE DecodePairSpan(const DecodeCursor& at, uint32_t piece, uint32_t tiles_before,
+                            uint32_t num_kv_heads, uint32_t piece_tiles) {
+    const uint32_t begin = tiles_before * num_kv_heads + at.kv_head * at.info.num_tiles;
     const uint32_t first_piece = begin / piece_tiles;
     num_parts = (begin + at.info.num_tiles - 1) / piece_tiles - first_piece + 1;
-    is_first = at.piece == first_piece;
+    is_first = piece == first_piece;
   }
 };
 
@@ -155,10 +157,15 @@ template <class Traits>
 KVS_DEVICE void TakeParts(DecodeMergeSpace<Traits> space, uint32_t num_warps, uint32_t num_states,
                           const DecodePlan& plan, uint32_t num_parts, uint32_t group) {
   constexpr uint32_t kQuads = Traits::kHeadDim / 4;
-  constexpr uint32_t kItems = 4;  // quads of a lane at a time: whole heads of a warp
-  constexpr uint32_t kAhead = 2;  // parts that are awaited together
+  constexpr uint32_t kItems = Traits::kJoinQuads, kAhead = Traits::kJoinParts;
+  static_assert(kItems * kWarpSize % kQuads == 0);
   const uint32_t num_items = group * kQuads;
-  const uint32_t warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
+  // Where a warp takes one head at a time, all of its lanes have an item.
+  const auto exists = [&](uint32_t item) {
+    return kItems * kWarpSize == kQuads || item < num_items;
+  };
+  const uint32_t thread = Opaque(threadIdx.x);
+  const uint32_t warp = thread / kWarpSize, lane = thread % kWarpSize;
   if (warp >= num_warps || warp >= num_parts) return;
 #pragma unroll 1
   for (uint32_t first = lane; first - lane < num_items; first += kItems * kWarpSize) {
@@ -170,7 +177,7 @@ KVS_DEVICE void TakeParts(DecodeMergeSpace<Traits> space, uint32_t num_warps, ui
     };
 #pragma unroll
     for (uint32_t i = 0; i < kItems; ++i) {
-      if (first + i * kWarpSize >= num_items || warp >= num_states) continue;
+      if (!exists(first + i * kWarpSize) || warp >= num_states) continue;
       joined[i] = {space.state[at(i)].x, space.state[at(i)].y, *out(i)};
     }
 #pragma unroll 1
@@ -183,7 +190,7 @@ KVS_DEVICE void TakeParts(DecodeMergeSpace<Traits> space, uint32_t num_warps, ui
 #pragma unroll
           for (uint32_t i = 0; i < kItems; ++i) {
             const uint32_t item = first + i * kWarpSize;
-            if (part + a * num_warps >= num_parts || item >= num_items) continue;
+            if (part + a * num_warps >= num_parts || !exists(item)) continue;
             f(quads[a][i], plan.partial_state + slot * group + item / kQuads,
               plan.partial_out + slot * num_items + item, item, joined[i]);
           }
@@ -210,7 +217,7 @@ KVS_DEVICE void TakeParts(DecodeMergeSpace<Traits> space, uint32_t num_warps, ui
     }
 #pragma unroll
     for (uint32_t i = 0; i < kItems; ++i) {
-      if (first + i * kWarpSize >= num_items) continue;
+      if (!exists(first + i * kWarpSize)) continue;
       *out(i) = joined[i].out;
       if ((first + i * kWarpSize) % kQuads == 0) {
         space.state[at(i)] = make_float2(joined[i].max, joined[i].sum);
@@ -235,7 +242,7 @@ KVS_DEVICE void FinishPair(DecodeMergeSpace<Traits> space, uint32_t num_warps, u
     __syncthreads();
     num_states = max(num_states, min(num_warps, others));
   }
-  for (uint32_t i = threadIdx.x; i < group * kQuads; i += blockDim.x) {
+  for (uint32_t i = Opaque(threadIdx.x); i < group * kQuads; i += blockDim.x) {
     const uint32_t head = i / kQuads, quad = i % kQuads;
     float2 state;
     const float4 value = JoinWarps(space, num_states, group, head, quad, &state);

@@ -32,6 +32,9 @@ struct MatrixDecode {
   static constexpr uint32_t kPlaneBytes = kDimTiles * kTileBytes;
   static constexpr uint32_t kQueryBytes = kQueriesInShared ? kDimTiles * kTileBytes : 0;
   static constexpr uint32_t kHeadStride = kHeadDim;  // of DecodeMergeSpace
+  static constexpr uint32_t kJoinQuads =
+      kHeadDim <= 128 ? 1 : kHeadDim / 128;  // few registers are left
+  static constexpr uint32_t kJoinParts = 1;
   static_assert(kTokens % 16 == 0);
 };
 
@@ -118,7 +121,9 @@ KVS_DEVICE void EndColumns(const PagedAttentionParams& params, const DecodePlan&
   __syncthreads();  // All have read what the states replace.
   PublishColumns<Traits>(state, space, group);
   __syncthreads();
-  const DecodePairSpan span(at, num_kv_heads, plan.cut->piece_tiles);
+  // Read again: registers are few.
+  const DecodePairSpan span(at, plan.pieces[blockIdx.x].index, plan.seqs[at.seq].tiles_before,
+                            num_kv_heads, plan.cut->piece_tiles);
   const size_t row = size_t{at.info.query_row} * params.num_heads + size_t{at.kv_head} * group;
   uint16_t* out = static_cast<uint16_t*>(params.out) + row * Traits::kHeadDim;
   const float factor = params.kv.v_scale[at.kv_head] * Traits::Read::kRescale;
