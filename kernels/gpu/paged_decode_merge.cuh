@@ -161,9 +161,7 @@ KVS_DEVICE void TakeParts(DecodeMergeSpace<Traits> space, uint32_t num_warps, ui
   static_assert(kItems * kWarpSize % kQuads == 0);
   const uint32_t num_items = group * kQuads;
   // Where a warp takes one head at a time, all of its lanes have an item.
-  const auto exists = [&](uint32_t item) {
-    return kItems * kWarpSize == kQuads || item < num_items;
-  };
+  const auto exists = [=](uint32_t i) { return kItems * kWarpSize == kQuads || i < num_items; };
   const uint32_t thread = Opaque(threadIdx.x);
   const uint32_t warp = thread / kWarpSize, lane = thread % kWarpSize;
   if (warp >= num_warps || warp >= num_parts) return;
@@ -172,8 +170,8 @@ KVS_DEVICE void TakeParts(DecodeMergeSpace<Traits> space, uint32_t num_warps, ui
     JoinedQuad joined[kItems];
     const auto at = [&](uint32_t i) { return warp * group + (first + i * kWarpSize) / kQuads; };
     const auto out = [&](uint32_t i) {
-      const uint32_t quad = (first + i * kWarpSize) % kQuads;
-      return reinterpret_cast<float4*>(space.out + at(i) * Traits::kHeadStride) + quad;
+      return reinterpret_cast<float4*>(space.out + at(i) * Traits::kHeadStride) +
+             (first + i * kWarpSize) % kQuads;
     };
 #pragma unroll
     for (uint32_t i = 0; i < kItems; ++i) {
