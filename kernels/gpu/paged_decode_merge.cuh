@@ -233,7 +233,6 @@ KVS_DEVICE void FinishPair(DecodeMergeSpace<Traits> space, uint32_t num_warps, u
                            const DecodePlan& plan, const DecodePairSpan& span, uint32_t group,
                            float v_factor, Act* out) {
   constexpr uint32_t kQuads = Traits::kHeadDim / 4;
-
   if (span.is_first && span.num_parts > 1) {
     const uint32_t others = span.num_parts - 1;
     TakeParts(space, num_warps, num_states, plan, others, group);
