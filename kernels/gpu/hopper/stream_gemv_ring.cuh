@@ -49,8 +49,9 @@ inline constexpr uint32_t kManyRegisterChunks = 7;
 inline constexpr uint32_t kRowPitch = kChunk + 64;
 inline constexpr uint32_t kStageBytes = kTileRows * kRowPitch;
 inline constexpr uint32_t kMaxStages = 6;
-// Stages on their way at once, of those that are free. They keep memory busy; more of them only
-// make a longer queue, which the reads of the kernels in front must wait behind.
+// Stages on their way at once until x is there, of those that are free: the kernels in front still
+// read, and what is on its way here is the queue that their reads stand in. Afterwards as many as
+// there are: how many a device's memory needs to be busy depends on the device.
 inline constexpr uint32_t kPacedStages = 2;
 
 // Bytes of a row of x in shared memory: an odd number of steps, for the same reason.
@@ -62,6 +63,7 @@ struct E4M3;
 struct StreamShared {
   SharedBarrier full[kMaxStages];
   SharedBarrier empty[kMaxStages];
+  volatile uint32_t has_x;  // not 0 once the consumers have asked for x
   // Of a tile, [consumer][row][row of x]; two, so that one is read while the next is written.
   alignas(16) float sums[2][kConsumerWarps][kTileRows][kMaxStreamRows];
   // Of a row of x, by consumer; what its codes are multiplied by.
@@ -128,7 +130,8 @@ KVS_DEVICE void ProduceStages(const StreamGemvParams& params, StreamShared& shar
   const uint32_t row_bytes = params.row_bytes;
   const uint32_t full = SharedAddress(shared.full), first_stage = SharedAddress(stages);
   RingPlace at{.parity = 1}, pacing{.parity = 0};
-  uint32_t num_produced = 0;
+  uint32_t num_paced = 0;
+  bool paces = true;
   for (uint32_t output = range.first; output < range.end; output += range.per_tile) {
     const uint32_t count = min(range.per_tile, range.end - output);
     // Without a row of the last tile, and so without a part in its stages' phases.
@@ -137,7 +140,8 @@ KVS_DEVICE void ProduceStages(const StreamGemvParams& params, StreamShared& shar
     for (uint32_t done = 0; done < row_bytes; done += kChunk) {
       const uint32_t bytes = min(kChunk, row_bytes - done);
       shared.empty[at.slot].Wait(at.parity);
-      if (num_produced++ >= kPacedStages) {
+      paces = paces && !AnyInWarp(shared.has_x != 0);
+      if (paces && num_paced++ >= kPacedStages) {
         shared.full[pacing.slot].Wait(pacing.parity);
         pacing.Advance(params.num_stages);
       }
