@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kAlignWords = 16;  // 64 bytes
 constexpr size_t kNumArrays = 8;
+constexpr uint32_t kSmallTablesWords = 16384;  // copied to a device in 2 us
 
 constexpr size_t AlignUp(size_t words) {
   return (words + kAlignWords - 1) / kAlignWords * kAlignWords;
@@ -72,8 +73,11 @@ void StepInputs::ChooseShape(const StepPlan& plan, const Backend& backend) {
   if (!has_single_tokens_) return;
   num_seqs_ = num_tokens_ = padded;
   if (num_logits_rows_ > 0) num_logits_rows_ = padded;
-  // Few row lengths, so that few keys exist.
-  max_blocks_per_seq_ = std::min(std::bit_ceil(max_blocks_per_seq_), limits_.MaxBlocksPerSeq());
+  // Few row lengths, so that few keys exist: of few rows one, so that their launches are recorded
+  // long before a context has grown or a prefix is found again.
+  const uint32_t of_small_tables = std::bit_floor(kSmallTablesWords / padded);
+  max_blocks_per_seq_ = std::min(std::max(std::bit_ceil(max_blocks_per_seq_), of_small_tables),
+                                 limits_.MaxBlocksPerSeq());
 }
 
 void StepInputs::CheckPlan(const StepPlan& plan) const {

@@ -36,7 +36,7 @@ class StepInputs {
   uint32_t num_seqs() const { return num_seqs_; }
   uint32_t num_tokens() const { return num_tokens_; }
   uint32_t num_logits_rows() const { return num_logits_rows_; }
-  // Row length of block_tables: the longest table of this step, or a little more.
+  // Row length of block_tables: the longest table of this step, or more.
   uint32_t max_blocks_per_seq() const { return max_blocks_per_seq_; }
   // Equal for steps whose counts and pointers here are equal, so that their launches are too; 0 for
   // a step that is no such step of single tokens, or has no logits.

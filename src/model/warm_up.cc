@@ -10,9 +10,9 @@ namespace kvs {
 namespace {
 
 constexpr uint32_t kPromptTokens = 256;
-constexpr uint32_t kRestTokens = 48;        // more than a device takes one by one
-constexpr uint32_t kFewTokens[] = {8, 16};  // by kernels for few rows, and for more
-constexpr uint32_t kContext = 8192;         // so long that a device divides it
+constexpr uint32_t kRestTokens = 48;                 // more than a device takes one by one
+constexpr uint32_t kFewTokens[] = {1, 2, 4, 8, 16};  // as a device pads what it takes one by one
+constexpr uint32_t kContext = 8192;                  // so long that a device divides it
 
 SampleRow Greedy() {
   SampleRow row{};
@@ -85,9 +85,10 @@ void WarmUp(const StepLimits& limits, Model& model) {
   const auto back = [&](uint32_t count) { return end > count ? end - count : 0; };
   sequence.Step(0, kPromptTokens, Greedy());
   sequence.Step(back(kRestTokens), kRestTokens, Sampled());
-  for (const uint32_t few : kFewTokens) sequence.Step(back(few), few, Filtered());
-  // The first of a kind runs plainly, the second is recorded.
-  for (int i = 0; i < 2; ++i) sequence.Step(back(1), 1, Greedy());
+  for (const uint32_t few : kFewTokens) {
+    // The first of a kind runs plainly, the second is recorded.
+    for (const SampleRow& row : {Filtered(), Greedy()}) sequence.Step(back(few), few, row);
+  }
 
   const TokenCount count = {TokenId{0}, 1};
   const TokenBias bias = {TokenId{0}, 1.0f};

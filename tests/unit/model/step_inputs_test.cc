@@ -94,6 +94,14 @@ std::vector<uint32_t> Words(const void* data, size_t count) {
   return {words, words + count};
 }
 
+// A row of block_tables, without the null blocks behind it.
+std::vector<uint32_t> Table(const StepInputs& inputs, uint32_t seq) {
+  const uint32_t length = inputs.max_blocks_per_seq();
+  std::vector<uint32_t> row = Words(inputs.block_tables() + size_t{seq} * length, length);
+  while (!row.empty() && row.back() == 0) row.pop_back();
+  return row;
+}
+
 // Two sequences of one token each, at positions 4 and 17 of blocks of 4.
 struct TwoDecodes {
   std::vector<TokenId> first = {{11}};
@@ -121,20 +129,20 @@ TEST(StepInputsOnADevice, PadsDecodeStepsWithTokensThatSeeThemselvesInTheNullBlo
   EXPECT_EQ(inputs.num_seqs(), 4u);
   EXPECT_EQ(inputs.num_tokens(), 4u);
   EXPECT_EQ(inputs.num_logits_rows(), 4u);
-  EXPECT_EQ(inputs.max_blocks_per_seq(), 8u);  // 5, and few lengths
+  ASSERT_EQ(inputs.max_blocks_per_seq(), 16u);  // 5 are needed; as many as a sequence may have
   EXPECT_THAT(Words(inputs.token_ids(), 4), ElementsAre(11, 12, 0, 0));
   EXPECT_THAT(Words(inputs.positions(), 4), ElementsAre(4, 17, 0, 0));
   EXPECT_THAT(Words(inputs.slot_mapping(), 4), ElementsAre(28, 21, 0, 0));
   EXPECT_THAT(Words(inputs.logits_rows(), 4), ElementsAre(0, 1, 0, 0));
   EXPECT_THAT(Words(inputs.query_start_loc(), 5), ElementsAre(0, 1, 2, 3, 4));
   EXPECT_THAT(Words(inputs.seq_lens(), 4), ElementsAre(5, 18, 1, 1));
-  const std::vector<uint32_t> tables = Words(inputs.block_tables(), 32);
-  EXPECT_THAT(std::vector(tables.begin(), tables.begin() + 3), ElementsAre(6, 7, 0));
-  EXPECT_THAT(std::vector(tables.begin() + 8, tables.begin() + 14), ElementsAre(1, 2, 3, 4, 5, 0));
-  EXPECT_EQ(std::vector(tables.begin() + 16, tables.end()), std::vector<uint32_t>(16, 0));
+  EXPECT_EQ(Table(inputs, 0), (std::vector<uint32_t>{6, 7}));
+  EXPECT_EQ(Table(inputs, 1), (std::vector<uint32_t>{1, 2, 3, 4, 5}));
+  EXPECT_EQ(Table(inputs, 2), std::vector<uint32_t>());
+  EXPECT_EQ(Table(inputs, 3), std::vector<uint32_t>());
   EXPECT_EQ(inputs.sampled_rows(), nullptr);
 
-  // The same shape has the same key and places; another shape has another key.
+  // The same shape has the same key and places, however long the contexts; another has another key.
   const uint64_t key = inputs.record_key();
   const TokenId* token_ids = inputs.token_ids();
   EXPECT_NE(key, 0u);
@@ -142,10 +150,12 @@ TEST(StepInputsOnADevice, PadsDecodeStepsWithTokensThatSeeThemselvesInTheNullBlo
   plan.slices.pop_back();
   plan.num_tokens = plan.num_logits_rows = 1;
   inputs.Fill(plan, backend);
-  EXPECT_NE(inputs.record_key(), key);  // shorter tables
-  inputs.Fill(decodes.Plan(), backend);
   EXPECT_EQ(inputs.record_key(), key);
   EXPECT_EQ(inputs.token_ids(), token_ids);
+  backend.pad_to = 2;
+  inputs.Fill(plan, backend);
+  EXPECT_NE(inputs.record_key(), key);
+  EXPECT_NE(inputs.record_key(), 0u);
 
   // A chunk of a prompt is no decode step, and is not padded.
   const std::vector<TokenId> chunk = {{1}, {2}, {3}};
@@ -156,6 +166,30 @@ TEST(StepInputsOnADevice, PadsDecodeStepsWithTokensThatSeeThemselvesInTheNullBlo
   EXPECT_EQ(inputs.record_key(), 0u);
   EXPECT_EQ(inputs.num_seqs(), 1u);
   EXPECT_EQ(inputs.num_tokens(), 3u);
+}
+
+TEST(StepInputsOnADevice, LargeTablesHaveRowsOfFewLengths) {
+  test::HostBackend backend;
+  backend.pad_to = 4;
+  StepLimits limits = kLimits;
+  limits.max_num_seqs = limits.max_num_logits_rows = 4;
+  limits.max_model_len = 40000;
+  auto inputs = *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  const std::vector<BlockId> table(10000, BlockId{3});
+  const TwoDecodes decodes;
+  for (const auto& [position, length] : {std::pair{0u, 4096u},
+                                         {16383u, 4096u},
+                                         {16384u, 8192u},
+                                         {32767u, 8192u},
+                                         {32768u, 10000u},
+                                         {39999u, 10000u}}) {
+    StepPlan plan;
+    plan.slices = {{decodes.first, position, table, 1}};
+    plan.num_tokens = plan.num_logits_rows = 1;
+    inputs.Fill(plan, backend);
+    EXPECT_EQ(inputs.max_blocks_per_seq(), length) << position;
+    EXPECT_EQ(Table(inputs, 0), std::vector<uint32_t>(position / 4 + 1, 3)) << position;
+  }
 }
 
 TEST(StepInputsOnADevice, FewTokensOfASequenceStandAsSequencesOfTheirOwn) {
@@ -176,15 +210,16 @@ TEST(StepInputsOnADevice, FewTokensOfASequenceStandAsSequencesOfTheirOwn) {
   ASSERT_EQ(inputs.num_seqs(), 4u);
   ASSERT_EQ(inputs.num_tokens(), 4u);
   ASSERT_EQ(inputs.num_logits_rows(), 4u);
-  ASSERT_EQ(inputs.max_blocks_per_seq(), 4u);
   EXPECT_THAT(Words(inputs.token_ids(), 4), ElementsAre(21, 22, 23, 11));
   EXPECT_THAT(Words(inputs.positions(), 4), ElementsAre(7, 8, 9, 4));
   EXPECT_THAT(Words(inputs.slot_mapping(), 4), ElementsAre(11, 12, 13, 28));
   EXPECT_THAT(Words(inputs.logits_rows(), 4), ElementsAre(2, 3, 0, 0));  // those asked for first
   EXPECT_THAT(Words(inputs.query_start_loc(), 5), ElementsAre(0, 1, 2, 3, 4));
   EXPECT_THAT(Words(inputs.seq_lens(), 4), ElementsAre(8, 9, 10, 5));
-  EXPECT_THAT(Words(inputs.block_tables(), 16),
-              ElementsAre(1, 2, 0, 0, 1, 2, 3, 0, 1, 2, 3, 0, 6, 7, 0, 0));
+  EXPECT_EQ(Table(inputs, 0), (std::vector<uint32_t>{1, 2}));
+  EXPECT_EQ(Table(inputs, 1), (std::vector<uint32_t>{1, 2, 3}));
+  EXPECT_EQ(Table(inputs, 2), (std::vector<uint32_t>{1, 2, 3}));
+  EXPECT_EQ(Table(inputs, 3), (std::vector<uint32_t>{6, 7}));
 
   // One token more than few, more tokens than there may be sequences, or no logits.
   backend.few_tokens = 2;
