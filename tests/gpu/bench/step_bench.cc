@@ -14,7 +14,11 @@ namespace kvs::gpu {
 namespace {
 
 constexpr uint32_t kMaxTokens = 8192;  // of a step
+constexpr uint32_t kPromptTokens = 32768;
 constexpr uint32_t kCacheTokens = 69632;
+constexpr uint32_t kLargeCacheTokens = 64 * 8320;
+constexpr size_t kLargeBytes = size_t{88}
+                               << 30;  // of a device for that cache in BF16, and the rest
 constexpr uint32_t kBlockTokens = 16;
 constexpr uint32_t kMaxSeqs = 64;
 
@@ -35,11 +39,11 @@ ModelConfig ShapeOfLlama() {
 
 class StepModel {
  public:
-  explicit StepModel(KvCacheDType dtype) : backend_(std::move(*OpenGpuBackend({}))) {
+  StepModel(KvCacheDType dtype, uint32_t cache_tokens) : backend_(std::move(*OpenGpuBackend({}))) {
     ModelLoadOptions options;
     options.load_format = LoadFormat::kDummy;
     options.kv_dtype = dtype;
-    options.num_blocks = kCacheTokens / kBlockTokens;
+    options.num_blocks = cache_tokens / kBlockTokens;
     options.limits = {.max_num_seqs = kMaxSeqs,
                       .max_num_batched_tokens = kMaxTokens,
                       .max_model_len = 40960,
@@ -51,7 +55,7 @@ class StepModel {
     for (uint32_t i = 1; i <= options.num_blocks; ++i) blocks_.push_back(BlockId{i});
     std::mt19937_64 random(1);
     std::shuffle(blocks_.begin(), blocks_.end(), random);
-    for (uint32_t i = 0; i < kCacheTokens; ++i) {
+    for (uint32_t i = 0; i < kPromptTokens; ++i) {
       tokens_.push_back({static_cast<uint32_t>(random() % ShapeOfLlama().vocab_size)});
     }
     // Keys and values everywhere, for sequences that are decoded without having been prefilled.
@@ -147,32 +151,39 @@ class StepModel {
 struct StepSize {
   const char* what;
   uint32_t num_seqs, seq_len;
+
+  constexpr bool IsLarge() const { return uint64_t{num_seqs} * seq_len > kCacheTokens; }
 };
+// The large one last.
 constexpr StepSize kSizes[] = {{"prefill", 1, 1024}, {"prefill", 1, 8192}, {"prefill", 1, 32768},
                                {"decode", 1, 1024},  {"decode", 1, 8192},  {"decode", 1, 32768},
                                {"decode", 2, 1024},  {"decode", 8, 1024},  {"decode", 8, 8192},
-                               {"decode", 64, 1000}};
+                               {"decode", 64, 1000}, {"decode", 64, 8192}};
 
 }  // namespace
 
 void StepBench(const Ceilings&) {
+  const bool has_large = TestLaunch(DType::kBf16).facts->total_bytes >= kLargeBytes;
   std::array<std::vector<double>, 2> ms;
   constexpr KvCacheDType kTypes[] = {KvCacheDType::kBf16, KvCacheDType::kF8E4M3};
   for (size_t i = 0; i < ms.size(); ++i) {
-    StepModel model(kTypes[i]);
-    for (const auto& [what, num_seqs, seq_len] : kSizes) {
-      const bool is_decode = std::string_view(what) == "decode";
-      ms[i].push_back(is_decode ? model.DecodeMs(num_seqs, seq_len) : model.PrefillMs(seq_len));
+    StepModel model(kTypes[i], has_large ? kLargeCacheTokens : kCacheTokens);
+    for (const StepSize& size : kSizes) {
+      if (size.IsLarge() && !has_large) continue;
+      const bool is_decode = std::string_view(size.what) == "decode";
+      ms[i].push_back(is_decode ? model.DecodeMs(size.num_seqs, size.seq_len)
+                                : model.PrefillMs(size.seq_len));
     }
   }
   std::printf("\nwhole steps of a model of the shape of Llama-3.1-8B, chunks of %u tokens\n",
               kMaxTokens);
   std::printf("%8s %5s %6s | %9s %9s | %8s\n", "", "seqs", "tokens", "BF16 ms", "FP8 ms",
               "FP8/BF16");
-  for (size_t i = 0; i < std::size(kSizes); ++i) {
+  for (size_t i = 0; i < ms[0].size(); ++i) {
     std::printf("%8s %5u %6u | %9.3f %9.3f | %8.3f\n", kSizes[i].what, kSizes[i].num_seqs,
                 kSizes[i].seq_len, ms[0][i], ms[1][i], ms[1][i] / ms[0][i]);
   }
+  if (!has_large) std::printf("%8s %5u %6u | needs a larger device\n", "decode", 64, 8192);
 }
 
 }  // namespace kvs::gpu
