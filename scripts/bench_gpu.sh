@@ -82,9 +82,12 @@ for run in "bf16 fp8" "bf16 bfloat16" "fp8 bfloat16"; do
       {printf "device waited for the host: %.2f%% of %.1f s\n", 100 * ($2 - idle) / ($1 - busy + $2 - idle), $1 - busy}'
   done
   echo "== $name: a prefix of 8K tokens"
-  # Random weights are full of near ties, so the two texts may differ without --batch-invariant.
-  "$bin/kvserve" check-cache "$url" --prompt-tokens 8192 |
-    grep -E 'first token|cached|PASS|FAIL' || true
+  # Three of them, as the first hit of a kind may take longer. Random weights are full of near ties,
+  # so the two texts may differ without --batch-invariant.
+  for _ in 1 2 3; do
+    "$bin/kvserve" check-cache "$url" --prompt-tokens 8192 |
+      grep -E 'first token|cached|PASS|FAIL' || true
+  done
   kill "$server"
   wait "$server" || true
   server=
