@@ -4,7 +4,7 @@
 # shape of Llama-3.1-8B and random weights: BF16 with both kinds of cache, and FP8.
 #   scripts/bench_gpu.sh                  builds what it needs (cmake --preset cuda)
 #   scripts/bench_gpu.sh --bundle FOLDER  takes it from FOLDER (scripts/bundle.sh --with-tests FOLDER)
-# Needs curl, and about 40 GB of device memory.
+# Needs curl, and about 40 GB of device memory; with 95 GB free it also times the largest step.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

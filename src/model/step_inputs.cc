@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kAlignWords = 16;  // 64 bytes
 constexpr size_t kNumArrays = 8;
-constexpr uint32_t kSmallTablesWords = 16384;  // copied to a device in 2 us
+constexpr uint32_t kSmallTablesWords = 16384;  // 64 KiB, whatever the contexts' lengths
 
 constexpr size_t AlignUp(size_t words) {
   return (words + kAlignWords - 1) / kAlignWords * kAlignWords;
