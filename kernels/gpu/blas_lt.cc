@@ -48,6 +48,10 @@ constexpr int32_t kScalesOfRows = 3;
 // behind it.
 constexpr uint32_t kMaxSumsRows = 128;
 
+// Up to so many rows a shape that was not tuned has its bucket's kernel, which is loaded; with more
+// of them the library's choice for just that number is worth the milliseconds of loading it.
+constexpr uint32_t kMaxUntimedRows = 256;
+
 void CheckStatus(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   std::fprintf(stderr, "cuBLASLt: %s: status %d\n", what, static_cast<int>(status));
@@ -72,6 +76,7 @@ struct BlasLt::State {
   std::string description;
   std::string cache_file;
   BlasLtAlgorithms tuned;
+  BlasLtAlgorithms untimed;           // the library's first choice for what is not in `tuned`
   std::map<BlasLtShape, Plan> plans;  // by exact number of rows
 
   ~State() {
@@ -82,6 +87,14 @@ struct BlasLt::State {
   Layouts MakeLayouts(const BlasLtShape& shape) const;
   std::vector<cublasLtMatmulAlgo_t> Candidates(const BlasLtShape& shape, const Layouts& layouts,
                                                int count);
+  // Of the shape's bucket; null where there is none.
+  const cublasLtMatmulAlgo_t* KnownAlgorithm(const BlasLtShape& shape) const {
+    for (const BlasLtAlgorithms* known : {&tuned, &untimed}) {
+      const auto found = known->find(shape.Bucket());
+      if (found != known->end()) return &found->second;
+    }
+    return nullptr;
+  }
   const Plan& PlanOf(const BlasLtShape& shape);
   void InitFp8();
   const cublasLtMatmulDescOpaque_t& ProductOf(BlasLtKind kind) const {
@@ -93,7 +106,7 @@ struct BlasLt::State {
   cublasStatus_t Multiply(const Plan& plan, const Operands& operands, Stream stream) const;
   double TimeMs(const Plan& plan, std::span<const GpuWeight* const> weights, Operands operands,
                 Stream stream) const;
-  // By using it.
+  // By using it, so that no request waits for that.
   void LoadKernel(const BlasLtShape& shape, const GpuWeight& weight, Operands operands,
                   Stream stream);
   void TuneShape(const BlasLtShape& shape, std::span<const GpuWeight* const> weights,
@@ -204,13 +217,13 @@ const Plan& BlasLt::State::PlanOf(const BlasLtShape& shape) {
   if (found != plans.end()) return found->second;
   Plan plan = {.kind = shape.kind, .layouts = MakeLayouts(shape), .algo = {}};
   auto desc = ProductOf(shape.kind);
-  const auto algo = tuned.find(shape.Bucket());
+  const cublasLtMatmulAlgo_t* algo = KnownAlgorithm(shape);
   cublasLtMatmulHeuristicResult_t result;
-  if (algo != tuned.end() &&
+  if (algo != nullptr &&
       api.MatmulAlgoCheck(handle, &desc, &plan.layouts.weight, &plan.layouts.x, &plan.layouts.out,
-                          &plan.layouts.out, &algo->second, &result) == CUBLAS_STATUS_SUCCESS &&
+                          &plan.layouts.out, algo, &result) == CUBLAS_STATUS_SUCCESS &&
       result.workspaceSize <= options.workspace_bytes) {
-    plan.algo = algo->second;
+    plan.algo = *algo;
   } else {
     const auto candidates = Candidates(shape, plan.layouts, 1);
     CheckStatus(candidates.empty() ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS,
@@ -294,7 +307,15 @@ void BlasLt::State::LoadKernel(const BlasLtShape& shape, const GpuWeight& weight
                                Stream stream) {
   operands.weight = weight.data.data();
   operands.row_scales = weight.row_scales.data();
-  CheckStatus(Multiply(PlanOf(shape), operands, stream), "a tuned product");
+  if (tuned.contains(shape)) {
+    return CheckStatus(Multiply(PlanOf(shape), operands, stream), "a tuned product");
+  }
+  Plan plan = {.kind = shape.kind, .layouts = MakeLayouts(shape), .algo = {}};
+  const auto candidates = Candidates(shape, plan.layouts, 1);
+  if (candidates.empty()) return;  // another kernel serves it, or its first use fails
+  plan.algo = candidates[0];
+  const bool runs = Multiply(plan, operands, stream) == CUBLAS_STATUS_SUCCESS;
+  if (runs && shape.num_rows <= kMaxUntimedRows) untimed[shape] = plan.algo;
 }
 
 void BlasLt::State::TuneShape(const BlasLtShape& shape, std::span<const GpuWeight* const> weights,
@@ -339,13 +360,12 @@ void BlasLt::Tune(std::span<const GpuWeight* const> weights, const TuneOptions& 
       const BlasLtShape shape = state_->ShapeOf(*same_shape[0], rows, options.out_is_f32);
       const std::chrono::duration<double, std::milli> spent =
           std::chrono::steady_clock::now() - start;
-      if (state_->tuned.contains(shape)) {
+      if (!state_->tuned.contains(shape) && spent.count() <= options.budget_ms) {
+        state_->TuneShape(shape, same_shape, operands_of(shape), stream);
+        changed = true;
+      } else {
         state_->LoadKernel(shape, *same_shape[0], operands_of(shape), stream);
-        continue;
       }
-      if (spent.count() > options.budget_ms) continue;
-      state_->TuneShape(shape, same_shape, operands_of(shape), stream);
-      changed = true;
     }
   }
   state_->plans.clear();

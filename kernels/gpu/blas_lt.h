@@ -40,10 +40,10 @@ class BlasLt {
 
   // Chooses an algorithm for each shape of `weights` (shapes repeat; some of a shape are used in
   // turn, so that none is timed out of the cache) and for row counts between `min_rows` and
-  // `max_rows`, by timing the library's candidates, so that the chosen kernels are loaded too.
-  // Results come from the cache file where they are in it, and are added to it. Stops early after
-  // `budget_ms`; what is not tuned runs as the library proposes. Takes and frees device memory for
-  // x and out, and skips what does not fit. Waits for the stream.
+  // `max_rows`, by timing the library's candidates. Results come from the cache file where they are
+  // in it, and are added to it. Nothing is timed after `budget_ms`; what was not runs as the
+  // library proposes. Loads the kernels in either case. Takes and frees device memory for x and
+  // out, and skips what does not fit. Waits for the stream.
   struct TuneOptions {
     uint32_t min_rows;
     uint32_t max_rows;

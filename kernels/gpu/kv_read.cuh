@@ -20,7 +20,7 @@ KVS_DEVICE uint32_t WidenE5M2x2(uint32_t stored, uint32_t half) {
 // 7 and 15, differ by 8. NaN, whose magnitude is all ones and alone carries into the place of the
 // sign when 1 is added, gets f16's highest exponent.
 KVS_DEVICE uint32_t WidenE4M3x2(uint32_t stored, uint32_t half) {
-  if constexpr (HardwareFp8::kExists) return HardwareFp8::WidenE4M3x2(stored >> (16 * half));
+  if constexpr (HardwareFp8::kExists) return HardwareFp8::WidenE4M3x2(stored, half);
   const uint32_t upper = BytesToUpper(stored, half);
   const uint32_t magnitude = upper & 0x7f007f00u;
   const uint32_t nan = (magnitude + 0x01000100u) & 0x80008000u;

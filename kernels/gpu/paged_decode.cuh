@@ -40,12 +40,13 @@ template <KvCacheDType dtype, uint32_t kHeadDim_, uint32_t kHeadTiles_>
 struct DecodeTraits {
   using Read = KvRead<dtype>;
   using Compute = typename Read::Compute;
+  static constexpr uint32_t kBytes = SizeOf(dtype);
   static constexpr uint32_t kHeadDim = kHeadDim_;
   static constexpr uint32_t kHeadTiles = kHeadTiles_;  // of 8 query heads
   static constexpr uint32_t kHeads = 8 * kHeadTiles;
   static constexpr uint32_t kTokens = DecodeWarpTokens(dtype, kHeadDim);
   static constexpr uint32_t kRowTiles = kTokens / 16;  // of the matrix instruction
-  static constexpr uint32_t kRowBytes = kHeadDim * SizeOf(dtype);
+  static constexpr uint32_t kRowBytes = kHeadDim * kBytes;
   static constexpr uint32_t kRowPieces = kRowBytes / 16;
   static constexpr uint32_t kPlaneBytes = kTokens * kRowBytes;
   static constexpr uint32_t kStageBytes = DecodeStageBytes(dtype, kHeadDim);
@@ -56,8 +57,26 @@ struct DecodeTraits {
   // warp), of so many parts.
   static constexpr uint32_t kJoinQuads = 4;
   static constexpr uint32_t kJoinParts = 2;
-  static constexpr bool kIsFp8 = SizeOf(dtype) == 1;
+  static constexpr bool kIsFp8 = kBytes == 1;
   static_assert(kRowTiles * 16 == kTokens && kStageBytes == 2 * kPlaneBytes);
+};
+
+// Where a lane reads K and V of 16 tokens.
+template <class Traits>
+struct DecodeReads {
+  uint32_t keys;    // its first pieces of K; the next ones by exclusive or with their distance
+  uint32_t values;  // and of V
+
+  KVS_DEVICE explicit DecodeReads(uint32_t lane) {
+    constexpr uint32_t kRowBytes = Traits::kRowBytes;
+    if constexpr (Traits::kIsFp8) {
+      keys = Kept(SwizzledOffset<kRowBytes>(lane / 4, lane % 4));
+      values = Kept(SwizzledOffset<kRowBytes>(lane & 15, lane >> 4));
+    } else {
+      keys = Kept(SwizzledOffset<kRowBytes>(lane & 15, lane >> 4));
+      values = Kept(SwizzledOffset<kRowBytes>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
+    }
+  }
 };
 
 // The queries of one pair as B fragments; heads beyond the group are zero. With FP8 a lane takes 16
@@ -115,17 +134,16 @@ struct DecodeQueries {
 
 // scores[n] += K of 16 tokens times the queries.
 template <class Traits, class Queries>
-KVS_DEVICE void MultiplyKeys(const uint8_t* keys, const Queries& queries, uint32_t lane,
+KVS_DEVICE void MultiplyKeys(const uint8_t* keys, const Queries& queries, DecodeReads<Traits> reads,
                              float (&scores)[Traits::kHeadTiles][4]) {
   using Compute = typename Traits::Compute;
   if constexpr (Traits::kIsFp8) {
-    const uint32_t g = lane / 4, t = lane % 4;
 #pragma unroll
     for (uint32_t half = 0; half < Traits::kHeadDim / 64; ++half) {
-      const uint32_t offset = SwizzledOffset<Traits::kRowBytes>(g, half * 4 + t);
-      // Row g + 8 is swizzled as row g.
-      const uint4 low = *reinterpret_cast<const uint4*>(keys + offset);
-      const uint4 high = *reinterpret_cast<const uint4*>(keys + offset + 8 * Traits::kRowBytes);
+      const uint8_t* pieces = keys + (reads.keys ^ (half * 64));
+      // The row eight further is swizzled in the same way.
+      const uint4 low = *reinterpret_cast<const uint4*>(pieces);
+      const uint4 high = *reinterpret_cast<const uint4*>(pieces + 8 * Traits::kRowBytes);
       const uint32_t lows[4] = {low.x, low.y, low.z, low.w};
       const uint32_t highs[4] = {high.x, high.y, high.z, high.w};
 #pragma unroll
@@ -143,7 +161,7 @@ KVS_DEVICE void MultiplyKeys(const uint8_t* keys, const Queries& queries, uint32
 #pragma unroll
     for (uint32_t k = 0; k < Traits::kDimTiles; ++k) {
       uint32_t a[4];
-      LoadMatrices(a, keys + SwizzledOffset<Traits::kRowBytes>(lane & 15, 2 * k + (lane >> 4)));
+      LoadMatrices(a, keys + (reads.keys ^ (k * 32)));
 #pragma unroll
       for (uint32_t n = 0; n < Traits::kHeadTiles; ++n) {
         Mma16x8x16<Compute>(scores[n], a, queries.pairs[n][k][0], queries.pairs[n][k][1]);
@@ -155,7 +173,7 @@ KVS_DEVICE void MultiplyKeys(const uint8_t* keys, const Queries& queries, uint32
 // out[n][d] += V^T times the probabilities. Which dim an element of out is for: DimOf.
 template <class Traits>
 KVS_DEVICE void MultiplyValues(const uint8_t* values, const uint32_t (&p)[Traits::kHeadTiles][2],
-                               uint32_t lane,
+                               DecodeReads<Traits> reads,
                                float (&out)[Traits::kHeadTiles][Traits::kDimTiles][4]) {
   using Compute = typename Traits::Compute;
   if constexpr (Traits::kIsFp8) {
@@ -164,8 +182,7 @@ KVS_DEVICE void MultiplyValues(const uint8_t* values, const uint32_t (&p)[Traits
 #pragma unroll
     for (uint32_t d = 0; d < Traits::kDimTiles; d += 2) {
       uint32_t r[4];
-      LoadMatricesTransposed(
-          r, values + SwizzledOffset<Traits::kRowBytes>(lane & 15, d + (lane >> 4)));
+      LoadMatricesTransposed(r, values + (reads.values ^ (d * 16)));
 #pragma unroll
       for (uint32_t i = 0; i < 2; ++i) {
         const uint32_t early = __byte_perm(r[2 * i], 0, 0x3120);
@@ -179,12 +196,10 @@ KVS_DEVICE void MultiplyValues(const uint8_t* values, const uint32_t (&p)[Traits
       }
     }
   } else {
-    const uint32_t row = (lane & 7) + ((lane >> 4) << 3);
 #pragma unroll
     for (uint32_t d = 0; d < Traits::kDimTiles; ++d) {
       uint32_t a[4];
-      LoadMatricesTransposed(
-          a, values + SwizzledOffset<Traits::kRowBytes>(row, 2 * d + ((lane >> 3) & 1)));
+      LoadMatricesTransposed(a, values + (reads.values ^ (d * 32)));
 #pragma unroll
       for (uint32_t n = 0; n < Traits::kHeadTiles; ++n) {
         Mma16x8x16<Compute>(out[n][d], a, p[n][0], p[n][1]);

@@ -31,8 +31,8 @@ KVS_DEVICE void EndPair(const PagedAttentionParams& params, const DecodePlan& pl
 // `keys`.
 template <class Traits, class Act>
 KVS_DEVICE void TakeTile(const PagedAttentionParams& params, const DecodeCursor& at, uint32_t token,
-                         const DecodeQueries<Traits, Act>& queries, const uint8_t* keys,
-                         DecodeState<Traits>& state) {
+                         const DecodeQueries<Traits, Act>& queries, DecodeReads<Traits> reads,
+                         const uint8_t* keys, DecodeState<Traits>& state) {
   const uint32_t lane = threadIdx.x % kWarpSize;
   const uint32_t seq_len = at.info.seq_len;
   const uint32_t begin =
@@ -40,7 +40,7 @@ KVS_DEVICE void TakeTile(const PagedAttentionParams& params, const DecodeCursor&
   float scores[Traits::kRowTiles][Traits::kHeadTiles][4] = {};
 #pragma unroll
   for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
-    MultiplyKeys<Traits>(keys + r * 16 * Traits::kRowBytes, queries, lane, scores[r]);
+    MultiplyKeys<Traits>(keys + r * 16 * Traits::kRowBytes, queries, reads, scores[r]);
   }
   if (token < begin || token + Traits::kTokens > seq_len) {
 #pragma unroll
@@ -53,7 +53,7 @@ KVS_DEVICE void TakeTile(const PagedAttentionParams& params, const DecodeCursor&
   const uint8_t* values = keys + Traits::kPlaneBytes;
 #pragma unroll
   for (uint32_t r = 0; r < Traits::kRowTiles; ++r) {
-    MultiplyValues<Traits>(values + r * 16 * Traits::kRowBytes, p[r], lane, state.out);
+    MultiplyValues<Traits>(values + r * 16 * Traits::kRowBytes, p[r], reads, state.out);
   }
 }
 
@@ -75,6 +75,7 @@ __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
   const uint32_t num_stages = plan.shape.num_stages;
   uint8_t* stages = shared + warp * num_stages * Traits::kStageBytes;
   DecodeLoader<Traits> loader(params, plan, at, cut.tile_tokens, stages, warp, lane);
+  const DecodeReads<Traits> reads(lane);
   DecodeQueries<Traits, Act> queries;
   DecodeState<Traits> state;
   float v_scale = 0.0f;
@@ -106,7 +107,7 @@ __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
           WaitAsyncCopies<DecodeLoader<Traits>::kGroups>();
         }
         SyncWarp();
-        TakeTile(params, at, at.tile * cut.tile_tokens + warp * Traits::kTokens, queries,
+        TakeTile(params, at, at.tile * cut.tile_tokens + warp * Traits::kTokens, queries, reads,
                  stages + stage * Traits::kStageBytes, state);
         SyncWarp();
       }

@@ -8,11 +8,16 @@
 namespace kvs::gpu {
 
 // Where a 16-byte piece of a row stands in shared memory: pieces of eight neighbouring rows lie in
-// different banks, and so do four neighbouring pieces of an even row and of the next.
+// different banks, and so do four neighbouring pieces of an even row and of the next. A row turns
+// bits of its pieces' numbers over, so that a lane may know its own row and piece once, and
+// everything else are constants to add, or where bits are turned over, to meet by exclusive or.
+template <uint32_t kRowBytes>
+KVS_DEVICE constexpr uint32_t SwizzleFlip(uint32_t row) {
+  return 16 * (kRowBytes == 64 ? (row >> 1) & 3 : ((row & 1) << 2) | ((row >> 1) & 3));
+}
 template <uint32_t kRowBytes>
 KVS_DEVICE constexpr uint32_t SwizzledOffset(uint32_t row, uint32_t piece) {
-  const uint32_t flip = kRowBytes == 64 ? (row >> 1) & 3 : ((row & 1) << 2) | ((row >> 1) & 3);
-  return row * kRowBytes + ((piece ^ flip) * 16);
+  return row * kRowBytes + ((piece * 16) ^ SwizzleFlip<kRowBytes>(row));
 }
 
 // Walks the tiles of a piece in order.
@@ -55,8 +60,8 @@ template <class Traits>
 struct DecodeLoader {
   // The copies of 16 tokens of K, and beside each of V; 1 KiB of both. They are closed in groups of
   // at most 4 KiB, which is what a warp has on its way while it paces itself.
-  static constexpr int kRunCopies = Traits::kRowPieces * 16 / kWarpSize;
-  static constexpr int kGroupCopies = kRunCopies < 4 ? kRunCopies : 4;
+  static constexpr uint32_t kRunCopies = Traits::kRowPieces * 16 / kWarpSize;
+  static constexpr uint32_t kGroupCopies = kRunCopies < 4 ? kRunCopies : 4;
   static constexpr int kRunGroups = kRunCopies / kGroupCopies;
   static constexpr int kGroups = kRunGroups * Traits::kRowTiles;  // of a tile
   static constexpr int kPacedGroups = 4 / kGroupCopies;
@@ -72,6 +77,14 @@ struct DecodeLoader {
   uint32_t tile_tokens;
   uint32_t ids_per_tile = tile_tokens / kDecodeRun;  // lanes from tile to tile
   uint32_t ids_first = warp * Traits::kRowTiles;     // the lane of this warp's first run
+  // Where this lane's first copy of a run of 16 tokens lies: row, place in the cache, and place in
+  // shared memory.
+  uint32_t lane_row;
+  uint32_t lane_bytes;
+  uint32_t lane_offset;
+  uint32_t block_bytes;
+  uint32_t plane_bytes;
+  uint32_t block_shift;  // 4, 5 or 6: block_size is 16, 32 or 64
 
   KVS_DEVICE DecodeLoader(const PagedAttentionParams& p, const DecodePlan& d,
                           const DecodeCursor& first, uint32_t tokens, uint8_t* to, uint32_t w,
@@ -84,7 +97,15 @@ struct DecodeLoader {
         lane(l),
         id(d.first_blocks[blockIdx.x * kDecodePlannedRuns + l]),
         ids_tile(first.tile),
-        tile_tokens(tokens) {
+        tile_tokens(tokens),
+        lane_row(Kept(l / Traits::kRowPieces)),
+        lane_bytes(Kept(l * 16)),
+        lane_offset(Kept(
+            SwizzledOffset<Traits::kRowBytes>(l / Traits::kRowPieces, l % Traits::kRowPieces))),
+        block_bytes(
+            Kept(static_cast<uint32_t>(p.kv.layout.KOffset(BlockId{1}, 0) * Traits::kBytes))),
+        plane_bytes(Kept(static_cast<uint32_t>(p.kv.layout.PlaneElements() * Traits::kBytes))),
+        block_shift(4 + p.kv.layout.block_size / 32) {
     static_assert(kDecodePlannedRuns == kWarpSize);
   }
 
@@ -96,10 +117,8 @@ struct DecodeLoader {
     ids_first = 0;
     const uint32_t token = FirstToken() + lane / Traits::kRowTiles * tile_tokens +
                            lane % Traits::kRowTiles * kDecodeRun;
-    const uint32_t block = token / params.kv.layout.block_size;
-    id = token < at.info.seq_len
-             ? params.block_tables[size_t{at.seq} * params.max_blocks_per_seq + block].value
-             : 0;
+    const size_t row = size_t{at.seq} * params.max_blocks_per_seq;
+    id = token < at.info.seq_len ? params.block_tables[row + (token >> block_shift)].value : 0;
   }
 
   // Whether the next tile is there and was written before this step: none of the newest tokens,
@@ -131,21 +150,23 @@ struct DecodeLoader {
 
   // K and V of 16 tokens that lie in one block.
   KVS_DEVICE void CopyRows(uint32_t block, uint32_t token, bool paced, uint8_t* to) {
-    const KvLayout& layout = params.kv.layout;
-    const size_t plane_bytes = layout.PlaneElements() * SizeOf(layout.dtype);
-    const uint8_t* k = static_cast<const uint8_t*>(params.kv.data) +
-                       layout.KOffset(BlockId{block}, at.kv_head) * SizeOf(layout.dtype) +
-                       size_t{token % layout.block_size} * Traits::kRowBytes;
-    const uint32_t valid = at.info.seq_len > token ? at.info.seq_len - token : 0;
+    const uint32_t in_block = token & ((1u << block_shift) - 1);
+    const uint32_t within =
+        at.kv_head * 2 * plane_bytes + in_block * Traits::kRowBytes + lane_bytes;
+    const uint8_t* k =
+        static_cast<const uint8_t*>(params.kv.data) + (size_t{block} * block_bytes + within);
+    const uint8_t* v = k + plane_bytes;
+    const int32_t left = static_cast<int32_t>(at.info.seq_len - token - lane_row);
 #pragma unroll
-    for (int i = 0; i < kRunCopies; ++i) {
+    for (uint32_t i = 0; i < kRunCopies; ++i) {
       if (i % kGroupCopies == 0 && paced) WaitAsyncCopies<kPacedGroups - 1>();
-      const uint32_t index = i * kWarpSize + lane;
-      const uint32_t row = index / Traits::kRowPieces;
-      const uint32_t offset = SwizzledOffset<Traits::kRowBytes>(row, index % Traits::kRowPieces);
+      const uint32_t row = i * (kWarpSize / Traits::kRowPieces);
+      uint8_t* there =
+          to + (lane_offset ^ SwizzleFlip<Traits::kRowBytes>(row)) + row * Traits::kRowBytes;
       // Rows beyond the sequence become zero: whatever stands there must not reach the sums.
-      AsyncCopy16(to + offset, k + index * 16, row < valid);
-      AsyncCopy16(to + Traits::kPlaneBytes + offset, k + plane_bytes + index * 16, row < valid);
+      const bool is_valid = static_cast<int32_t>(row) < left;
+      AsyncCopy16(there, k + i * kWarpSize * 16, is_valid);
+      AsyncCopy16(there + Traits::kPlaneBytes, v + i * kWarpSize * 16, is_valid);
       if (i % kGroupCopies == kGroupCopies - 1) CommitAsyncCopies();
     }
   }

@@ -30,6 +30,21 @@ class SharedBarrier {
                  : "memory");
   }
 
+  // Whether the phase of this parity has ended: the current one, or the one before it.
+  KVS_DEVICE bool HasEnded(uint32_t parity) {
+    uint32_t done;
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n"
+        "}"
+        : "=r"(done)
+        : "r"(Address()), "r"(parity)
+        : "memory");
+    return done != 0;
+  }
+
   // Returns when the phase of this parity has ended: at once if it is the one before the current.
   KVS_DEVICE void Wait(uint32_t parity) {
     uint32_t done = 0;

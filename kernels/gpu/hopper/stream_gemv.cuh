@@ -199,7 +199,7 @@ __global__ __launch_bounds__(kStreamThreads, 1) void StreamGemvKernel(
   __shared__ StreamShared shared;
   AllowNextKernel();
   if (threadIdx.x == 0) {
-    shared.has_x = 0;
+    shared.x_asked.Init(1);
     for (uint32_t i = 0; i < params.num_stages; ++i) {
       shared.full[i].Init(1);
       shared.empty[i].Init(kConsumerWarps);
@@ -215,7 +215,7 @@ __global__ __launch_bounds__(kStreamThreads, 1) void StreamGemvKernel(
   } else {
     const typename XOf<T, kind>::Type x(params, shared,
                                         stream_shared + params.num_stages * kStageBytes);
-    if (threadIdx.x == 0) shared.has_x = 1;
+    if (threadIdx.x == 0) shared.x_asked.Arrive();
     Consumer<T, W, typename XOf<T, kind>::Type>(params, shared, stream_shared, x).Receive();
   }
 #else

@@ -63,7 +63,7 @@ struct E4M3;
 struct StreamShared {
   SharedBarrier full[kMaxStages];
   SharedBarrier empty[kMaxStages];
-  volatile uint32_t has_x;  // not 0 once the consumers have asked for x
+  SharedBarrier x_asked;  // its phase ends once the consumers have asked for x
   // Of a tile, [consumer][row][row of x]; two, so that one is read while the next is written.
   alignas(16) float sums[2][kConsumerWarps][kTileRows][kMaxStreamRows];
   // Of a row of x, by consumer; what its codes are multiplied by.
@@ -140,7 +140,7 @@ KVS_DEVICE void ProduceStages(const StreamGemvParams& params, StreamShared& shar
     for (uint32_t done = 0; done < row_bytes; done += kChunk) {
       const uint32_t bytes = min(kChunk, row_bytes - done);
       shared.empty[at.slot].Wait(at.parity);
-      paces = paces && !AnyInWarp(shared.has_x != 0);
+      paces = paces && !AnyInWarp(shared.x_asked.HasEnded(0));
       if (paces && num_paced++ >= kPacedStages) {
         shared.full[pacing.slot].Wait(pacing.parity);
         pacing.Advance(params.num_stages);

@@ -81,6 +81,8 @@ KVS_DEVICE uint32_t Opaque(uint32_t value) {
   return value;
 }
 
+KVS_DEVICE uint32_t Kept(uint32_t value) { return value; }
+
 // `value`, which is the same in all lanes of a hardware wave.
 KVS_DEVICE uint32_t WaveUniform(uint32_t value) { return __builtin_amdgcn_readfirstlane(value); }
 

@@ -8,7 +8,7 @@ namespace kvs::gpu {
 
 struct HardwareFp8 {
   static constexpr bool kExists = false;
-  KVS_DEVICE static uint32_t WidenE4M3x2(uint32_t) { return 0; }
+  KVS_DEVICE static uint32_t WidenE4M3x2(uint32_t, uint32_t) { return 0; }
   KVS_DEVICE static uint16_t EncodeE4M3x2(float, float) { return 0; }
   KVS_DEVICE static uint16_t EncodeE5M2x2(float, float) { return 0; }
 };

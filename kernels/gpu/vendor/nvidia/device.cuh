@@ -97,6 +97,12 @@ KVS_DEVICE uint32_t BytesToUpper(uint32_t bytes, uint32_t half) {
 // in registers from outside.
 KVS_DEVICE uint32_t Opaque(uint32_t value) { return value; }
 
+// `value`, which the compiler keeps in a register instead of computing it anew at each use.
+KVS_DEVICE uint32_t Kept(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // `value`, which is the same in all lanes of a hardware wave.
 KVS_DEVICE uint32_t WaveUniform(uint32_t value) { return value; }
 

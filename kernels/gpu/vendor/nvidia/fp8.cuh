@@ -10,11 +10,17 @@ struct HardwareFp8 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
   static constexpr bool kExists = true;
 
-  // Two E4M3FN bytes as two f16.
-  KVS_DEVICE static uint32_t WidenE4M3x2(uint32_t stored) {
-    uint32_t wide;
-    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(wide) : "h"(static_cast<uint16_t>(stored)));
-    return wide;
+  // E4M3FN bytes 2 half and 2 half + 1 of `stored` as two f16. The instruction itself selects the
+  // half of a register, which a shift in C++ does not compile to.
+  KVS_DEVICE static uint32_t WidenE4M3x2(uint32_t stored, uint32_t half) {
+    uint32_t low, high;
+    asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e4m3x2 %0, l; }"
+        : "=r"(low)
+        : "r"(stored));
+    asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e4m3x2 %0, h; }"
+        : "=r"(high)
+        : "r"(stored));
+    return half == 0 ? low : high;
   }
   // Two values within the format's range, rounded to nearest even; the first in the lower half.
   KVS_DEVICE static uint16_t EncodeE4M3x2(float first, float second) {
@@ -29,7 +35,7 @@ struct HardwareFp8 {
   }
 #else
   static constexpr bool kExists = false;
-  KVS_DEVICE static uint32_t WidenE4M3x2(uint32_t) { return 0; }
+  KVS_DEVICE static uint32_t WidenE4M3x2(uint32_t, uint32_t) { return 0; }
   KVS_DEVICE static uint16_t EncodeE4M3x2(float, float) { return 0; }
   KVS_DEVICE static uint16_t EncodeE5M2x2(float, float) { return 0; }
 #endif
