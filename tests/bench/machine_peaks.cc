@@ -91,7 +91,7 @@ double MeasureBf16Peak([[maybe_unused]] uint32_t num_threads) {
 #if defined(__x86_64__)
   const cpu::InstructionSet best = cpu::BestInstructionSet();
   if (best == cpu::InstructionSet::kAmx) {
-    constexpr uint64_t kCount = 10'000'000;
+    constexpr uint64_t kCount = 1'000'000;
     const double seconds = BestTime(num_threads, [](uint32_t) { RunTileLoop(kCount); });
     return num_threads * kCount * kFlopPerTileIteration / seconds;
   }
