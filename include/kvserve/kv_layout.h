@@ -22,6 +22,9 @@ struct KvLayout {
   KvCacheDType dtype;
   uint32_t num_bf16_layers = 0;  // of num_layers, how many are stored as BF16 instead of `dtype`
 
+  // block_size is 1 << BlockShift(): a division by it takes a GPU dozens of instructions.
+  constexpr uint32_t BlockShift() const { return 4 + block_size / 32; }
+
   // Elements of one head's K (or V) in one block.
   constexpr size_t PlaneElements() const { return size_t{block_size} * head_dim; }
 
@@ -49,6 +52,9 @@ struct KvLayout {
   constexpr size_t TokenBytes() const { return BlockBytes() / block_size; }
 };
 
+static_assert(1u << KvLayout{8, 2, 64, 16, KvCacheDType::kBf16}.BlockShift() == 16);
+static_assert(1u << KvLayout{8, 2, 64, 32, KvCacheDType::kBf16}.BlockShift() == 32);
+static_assert(1u << KvLayout{8, 2, 64, 64, KvCacheDType::kBf16}.BlockShift() == 64);
 static_assert(KvLayout{8, 2, 64, 16, KvCacheDType::kBf16}.TokenBytes() == 4096);
 static_assert(KvLayout{8, 2, 64, 16, KvCacheDType::kF8E4M3}.TokenBytes() == 2048);
 static_assert(KvLayout{8, 2, 64, 16, KvCacheDType::kF8E4M3, 2}.TokenBytes() == 2560);

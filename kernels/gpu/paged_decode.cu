@@ -108,8 +108,8 @@ __global__ void __launch_bounds__(kPlanThreads)
     const uint32_t token = piece.tile * tile_tokens + i % kDecodePlannedRuns * kDecodeRun;
     const bool exists = piece.num_tiles != 0 && token < piece.info.seq_len;
     const size_t row = size_t{piece.seq} * params.max_blocks_per_seq;
-    plan.first_blocks[i] =
-        exists ? params.block_tables[row + token / params.kv.layout.block_size].value : 0;
+    const uint32_t block = token >> params.kv.layout.BlockShift();
+    plan.first_blocks[i] = exists ? params.block_tables[row + block].value : 0;
   }
 }
 

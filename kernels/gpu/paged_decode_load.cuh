@@ -84,7 +84,7 @@ struct DecodeLoader {
   uint32_t lane_offset;
   uint32_t block_bytes;
   uint32_t plane_bytes;
-  uint32_t block_shift;  // 4, 5 or 6: block_size is 16, 32 or 64
+  uint32_t block_shift;
 
   KVS_DEVICE DecodeLoader(const PagedAttentionParams& p, const DecodePlan& d,
                           const DecodeCursor& first, uint32_t tokens, uint8_t* to, uint32_t w,
@@ -105,7 +105,7 @@ struct DecodeLoader {
         block_bytes(
             Kept(static_cast<uint32_t>(p.kv.layout.KOffset(BlockId{1}, 0) * Traits::kBytes))),
         plane_bytes(Kept(static_cast<uint32_t>(p.kv.layout.PlaneElements() * Traits::kBytes))),
-        block_shift(4 + p.kv.layout.block_size / 32) {
+        block_shift(p.kv.layout.BlockShift()) {
     static_assert(kDecodePlannedRuns == kWarpSize);
   }
 

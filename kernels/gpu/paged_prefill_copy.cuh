@@ -35,7 +35,7 @@ class KvTileCopy {
         row_(thread / kRowPieces),
         piece_(thread % kRowPieces),
         end_(rows.SomeEnd()),
-        block_shift_(4 + params.kv.layout.block_size / 32),
+        block_shift_(params.kv.layout.BlockShift()),
         last_block_((rows.SomeEnd() - 1) >> block_shift_),
         table_(params.block_tables + size_t{rows.seq} * params.max_blocks_per_seq) {
     const KvLayout& layout = params.kv.layout;
@@ -108,9 +108,9 @@ class KvTileCopy {
 
   uint32_t thread_;
   uint32_t row_;
-  uint32_t piece_;        // 16 bytes of a row as it is stored
-  uint32_t end_;          // of the positions that are read
-  uint32_t block_shift_;  // 4, 5 or 6: block_size is 16, 32 or 64
+  uint32_t piece_;  // 16 bytes of a row as it is stored
+  uint32_t end_;    // of the positions that are read
+  uint32_t block_shift_;
   uint32_t last_block_;
   const BlockId* table_;
   const uint8_t* data_;

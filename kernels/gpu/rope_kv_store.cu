@@ -109,12 +109,12 @@ KVS_DEVICE void DivideBy(float scale, HeadPart& part) {
 template <uint32_t kHeadDim>
 KVS_DEVICE uint32_t StoreKv(const KvView& kv, SlotId slot, uint32_t kv_unit, uint32_t lane,
                             float scale, HeadPart part) {
-  const BlockId block{slot.value / kv.layout.block_size};
+  const BlockId block{slot.value >> kv.layout.BlockShift()};
   const bool is_v = kv_unit >= kv.layout.num_kv_heads;
   const uint32_t head = is_v ? kv_unit - kv.layout.num_kv_heads : kv_unit;
   DivideBy(scale, part);
   const size_t plane = is_v ? kv.layout.VOffset(block, head) : kv.layout.KOffset(block, head);
-  const size_t at = plane + size_t{slot.value % kv.layout.block_size} * kHeadDim + 8 * lane;
+  const size_t at = plane + size_t{slot.value & (kv.layout.block_size - 1)} * kHeadDim + 8 * lane;
   return EncodeEight(part.low, kv.layout.dtype, kv.data, at) +
          EncodeEight(part.high, kv.layout.dtype, kv.data, at + kHeadDim / 2);
 }

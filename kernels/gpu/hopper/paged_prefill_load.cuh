@@ -17,12 +17,12 @@ inline constexpr uint32_t kCopyRows = 16;  // positions that lie in one block
 // Where the positions of one sequence and KV head lie, in runs of kCopyRows.
 struct KvRuns {
   const BlockId* table;
-  uint32_t block_shift;  // 4, 5 or 6: block_size is 16, 32 or 64
-  uint32_t last;         // position of the last run that is read
+  uint32_t block_shift;
+  uint32_t last;  // position of the last run that is read
 
   KVS_DEVICE KvRuns(const PagedAttentionParams& params, const TileRows& rows, uint32_t end)
       : table(params.block_tables + size_t{rows.seq} * params.max_blocks_per_seq),
-        block_shift(4 + params.kv.layout.block_size / 32),
+        block_shift(params.kv.layout.BlockShift()),
         last((end - 1) / kCopyRows * kCopyRows) {}
 
   // Runs past the last stand for it.

@@ -136,14 +136,14 @@ template <KvCacheDType dtype>
 struct PlaneSource {
   const PagedAttentionParams& params;
 
-  // Row `position % block_size` of the block that `position`, a multiple of 16, lies in.
+  // The row of `position` in the block that `position`, a multiple of 16, lies in.
   KVS_DEVICE const uint8_t* Rows(uint32_t seq, uint32_t kv_head, uint32_t position,
                                  bool values) const {
     const KvLayout& layout = params.kv.layout;
-    const BlockId block =
-        params.block_tables[size_t{seq} * params.max_blocks_per_seq + position / layout.block_size];
+    const BlockId block = params.block_tables[size_t{seq} * params.max_blocks_per_seq +
+                                              (position >> layout.BlockShift())];
     const size_t offset = layout.KOffset(block, kv_head) + (values ? layout.PlaneElements() : 0) +
-                          size_t{position % layout.block_size} * layout.head_dim;
+                          size_t{position & (layout.block_size - 1)} * layout.head_dim;
     return static_cast<const uint8_t*>(params.kv.data) + offset * SizeOf(dtype);
   }
 };
