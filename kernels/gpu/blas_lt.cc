@@ -344,7 +344,7 @@ void BlasLt::Tune(std::span<const GpuWeight* const> weights, const TuneOptions& 
     x_columns = std::max<size_t>(x_columns, weight->in_features);
     out_columns = std::max<size_t>(out_columns, weight->out_features);
   }
-  const size_t max_rows = std::bit_ceil(options.max_rows);
+  const size_t max_rows = std::ranges::max(options.row_counts);
   const Scratch x(max_rows * x_columns * 2), x_scales(max_rows * sizeof(float));
   const Scratch out(max_rows * out_columns * (options.out_is_f32 ? 4 : 2));
   if (x.data() == nullptr || x_scales.data() == nullptr || out.data() == nullptr) return;
@@ -355,7 +355,7 @@ void BlasLt::Tune(std::span<const GpuWeight* const> weights, const TuneOptions& 
   };
   bool changed = false;
   const auto start = std::chrono::steady_clock::now();
-  for (uint32_t rows = std::bit_ceil(options.min_rows); rows <= max_rows; rows *= 2) {
+  for (const uint32_t rows : options.row_counts) {
     for (const auto& [kind, same_shape] : by_shape) {
       const BlasLtShape shape = state_->ShapeOf(*same_shape[0], rows, options.out_is_f32);
       const std::chrono::duration<double, std::milli> spent =

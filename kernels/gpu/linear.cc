@@ -131,10 +131,15 @@ bool LinearOp::IsLibraryFaster(std::span<const GpuWeight* const> weights, Linear
 void LinearOp::Tune(std::span<const GpuWeight* const> weights, uint32_t max_rows, bool out_is_f32,
                     Stream stream) {
   if (blas_lt_ == nullptr) return;
-  blas_lt_->Tune(
-      weights,
-      {.min_rows = 1, .max_rows = max_rows, .out_is_f32 = out_is_f32, .budget_ms = kTuneBudgetMs},
-      stream);
+  const uint32_t last = std::bit_ceil(max_rows);
+  std::vector<uint32_t> row_counts;
+  for (uint32_t rows = 2 * kMaxStreamedRows; rows <= last; rows *= 2) row_counts.push_back(rows);
+  for (uint32_t rows = std::min(kMaxStreamedRows, last); rows > 0; rows /= 2) {
+    row_counts.push_back(rows);  // last, as they hardly ever go to the library
+  }
+  blas_lt_->Tune(weights,
+                 {.row_counts = row_counts, .out_is_f32 = out_is_f32, .budget_ms = kTuneBudgetMs},
+                 stream);
   std::map<std::pair<uint32_t, uint32_t>, std::vector<const GpuWeight*>> by_shape;
   size_t x_columns = 0, out_columns = 0;
   for (const GpuWeight* weight : weights) {

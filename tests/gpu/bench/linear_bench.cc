@@ -204,8 +204,9 @@ void LinearBench(const Ceilings& ceilings) {
   std::printf("\nlinear layers of a step: %s; tuned in %.2f s; floor %.3f ms\n",
               fast.Describe().c_str(), spent, step.WeightBytes() / ceilings.read_bytes_per_s * 1e3);
   if (blas) {
-    (*blas)->Tune(layer_weights, {1, 16, false, 1000}, nullptr);
-    (*blas)->Tune({&head, 1}, {1, 16, true, 1000}, nullptr);
+    constexpr uint32_t kFewRows[] = {1, 2, 4, 8, 16};
+    (*blas)->Tune(layer_weights, {kFewRows, false, 1000}, nullptr);
+    (*blas)->Tune({&head, 1}, {kFewRows, true, 1000}, nullptr);
   }
   std::printf("%6s | %9s %6s %6s | %12s | %15s | %9s\n", "rows", "ours ms", "TB/s", "share",
               "cuBLASLt ms", "batch-invariant", "ours/cuBLASLt");
