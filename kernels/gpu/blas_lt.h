@@ -39,11 +39,11 @@ class BlasLt {
   const std::string& Describe() const;
 
   // Chooses an algorithm for each shape of `weights` (shapes repeat; some of a shape are used in
-  // turn, so that none is timed out of the cache) and for numbers of rows, powers of two, the most
-  // important first, by timing the library's candidates. Results come from the cache file where
-  // they are in it, and are added to it. Nothing is timed after `budget_ms`; what was not runs as
-  // the library proposes. Loads the kernels in either case. Takes and frees device memory for x and
-  // out, and skips what does not fit. Waits for the stream.
+  // turn, so that none is timed out of the cache) and for `row_counts`, powers of two and at least
+  // one, the most important first, by timing the library's candidates. Results come from the cache
+  // file where they are in it, and are added to it. Nothing is timed after `budget_ms`; what was
+  // not runs as the library proposes. Loads the kernels in either case. Takes and frees device
+  // memory for x and out, and skips what does not fit. Waits for the stream.
   struct TuneOptions {
     std::span<const uint32_t> row_counts;
     bool out_is_f32;

@@ -9,8 +9,8 @@ namespace kvs::gpu {
 
 // Where a 16-byte piece of a row stands in shared memory: pieces of eight neighbouring rows lie in
 // different banks, and so do four neighbouring pieces of an even row and of the next. A row turns
-// bits of its pieces' numbers over, so that a lane may know its own row and piece once, and
-// everything else are constants to add, or where bits are turned over, to meet by exclusive or.
+// bits of its pieces' numbers over and adds none, so that a lane computes the place of one piece,
+// and meets the others' distances, constants, by addition (rows) and exclusive or (pieces).
 template <uint32_t kRowBytes>
 KVS_DEVICE constexpr uint32_t SwizzleFlip(uint32_t row) {
   return 16 * (kRowBytes == 64 ? (row >> 1) & 3 : ((row & 1) << 2) | ((row >> 1) & 3));

@@ -136,7 +136,7 @@ template <KvCacheDType dtype>
 struct PlaneSource {
   const PagedAttentionParams& params;
 
-  // The row of `position` in the block that `position`, a multiple of 16, lies in.
+  // Where `position`, a multiple of 16, lies in its block.
   KVS_DEVICE const uint8_t* Rows(uint32_t seq, uint32_t kv_head, uint32_t position,
                                  bool values) const {
     const KvLayout& layout = params.kv.layout;
