@@ -13,6 +13,9 @@ namespace {
 // Units per thread at least, so that threads finish together.
 constexpr uint32_t kUnitsPerThread = 4;
 
+// A query tile is not cut into smaller ones than this.
+constexpr uint32_t kMinQueryRows = 32;
+
 constexpr uint32_t DivUp(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
 void FillTable(float (*decode)(uint8_t), Fp8Table* table) {
@@ -31,8 +34,6 @@ uint32_t FirstRange(uint32_t position, uint32_t window) {
   return window == 0 || position < window ? 0 : (position - window + 1) / kRangePositions;
 }
 
-uint32_t TokensPerTile(uint32_t group_size) { return std::max(1u, kMaxQueryRows / group_size); }
-
 }  // namespace
 
 AttentionOp::AttentionOp(const AttentionKernels& kernels) : kernels_(kernels) {
@@ -42,16 +43,16 @@ AttentionOp::AttentionOp(const AttentionKernels& kernels) : kernels_(kernels) {
 
 Result<void> AttentionOp::Reserve(const BackendLimits& limits, uint32_t num_threads) {
   const uint32_t group_size = limits.num_heads / limits.num_kv_heads;
-  if (group_size > kMaxQueryRows) {
-    return Error(Code::kInvalidArgument, "at most " + std::to_string(kMaxQueryRows) +
+  if (group_size > kernels_.query_rows) {
+    return Error(Code::kInvalidArgument, "at most " + std::to_string(kernels_.query_rows) +
                                              " query heads may share a KV head, got " +
                                              std::to_string(group_size));
   }
   const size_t padded_dim = PaddedDim(limits.head_dim);
   const size_t q_bytes = DivUp(limits.head_dim, kQueryBlockDims) * kMaxQueryRows * kQueryRowBytes;
-  const size_t tile_bytes = padded_dim * kTilePositions * sizeof(float);
-  const size_t state_bytes = kMaxQueryRows * StateStride(limits.head_dim) * sizeof(float);
-  const size_t score_bytes = kMaxQueryRows * kScoreRowBytes;
+  const size_t tile_bytes = padded_dim * kUnpackedDimBytes;
+  const size_t state_bytes = kernels_.query_rows * StateStride(limits.head_dim) * sizeof(float);
+  const size_t score_bytes = kernels_.query_rows * kScoreRowBytes;
   const size_t thread_bytes = q_bytes + score_bytes + tile_bytes + 2 * state_bytes;
   // Splitting pays only while there are fewer tiles than threads want.
   partials_capacity_ = size_t{std::min(limits.max_num_seqs, num_threads * kUnitsPerThread)} *
@@ -80,9 +81,12 @@ Result<void> AttentionOp::Reserve(const BackendLimits& limits, uint32_t num_thre
   }
   partials_ = reinterpret_cast<float*>(next);
   const size_t max_tiles =
-      limits.max_num_seqs + limits.max_num_batched_tokens / TokensPerTile(group_size);
-  units_.reserve(max_tiles + 2 * size_t{kUnitsPerThread} * num_threads);
-  split_tiles_.reserve(max_tiles);
+      limits.max_num_seqs + limits.max_num_batched_tokens / (kernels_.query_rows / group_size);
+  // Cut up, a step has fewer than three times as many tiles as there were units wanted, and its
+  // tiles fewer than twice as many units more.
+  const size_t wanted_units = size_t{kUnitsPerThread} * num_threads;
+  units_.reserve(max_tiles + 5 * wanted_units);
+  split_tiles_.reserve(max_tiles + 3 * wanted_units);
   return {};
 }
 
@@ -106,7 +110,9 @@ void AttentionOp::PlanTile(const Unit& tile, uint32_t num_heads, uint32_t max_ra
 
 void AttentionOp::PlanUnits(const PagedAttentionParams& params, uint32_t num_threads) {
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
-  const uint32_t per_tile = TokensPerTile(params.num_heads / num_kv_heads);
+  const uint32_t group_size = params.num_heads / num_kv_heads;
+  const uint64_t wanted_units = uint64_t{num_threads} * kUnitsPerThread;
+  uint32_t per_tile = kernels_.query_rows / group_size;
   units_.clear();
   split_tiles_.clear();
   partials_used_ = 0;
@@ -124,11 +130,19 @@ void AttentionOp::PlanUnits(const PagedAttentionParams& params, uint32_t num_thr
       }
     }
   };
-  uint64_t total_ranges = 0;
-  for_each_tile(
-      [&](const Unit& tile) { total_ranges += uint64_t{tile.num_ranges()} * num_kv_heads; });
-  const auto max_ranges =
-      static_cast<uint32_t>(std::max<uint64_t>(1, total_ranges / (num_threads * kUnitsPerThread)));
+  const auto count_ranges = [&] {
+    uint64_t ranges = 0;
+    for_each_tile([&](const Unit& tile) { ranges += uint64_t{tile.num_ranges()} * num_kv_heads; });
+    return ranges;
+  };
+  uint64_t total_ranges = count_ranges();
+  // Smaller tiles unpack keys and values more often, which is better than threads with nothing to
+  // do.
+  while (total_ranges < wanted_units && per_tile / 2 * group_size >= kMinQueryRows) {
+    per_tile /= 2;
+    total_ranges = count_ranges();
+  }
+  const auto max_ranges = static_cast<uint32_t>(std::max<uint64_t>(1, total_ranges / wanted_units));
   for_each_tile([&](const Unit& tile) {
     // One thread gains nothing from a split.
     PlanTile(tile, params.num_heads, num_threads == 1 ? tile.num_ranges() : max_ranges);

@@ -4,9 +4,9 @@
 // took all of them or several tasks took some each.
 //
 // Why a row's bits do not depend on its company: ranges and the tiles within them lie at absolute
-// positions, every element of Q K^T and P V is summed in one order (tile.inl), a position that a
-// row may not see enters with probability exactly 0 against a finite or zeroed value, and a range
-// of which a row sees nothing does not enter its state at all.
+// positions, every element of Q K^T and P V is summed in one order (tile.inl, amx.inl), a position
+// that a row may not see enters with probability exactly 0 against a finite or zeroed value, and a
+// range of which a row sees nothing does not enter its state at all.
 #pragma once
 
 #include <cstddef>
@@ -19,10 +19,11 @@
 namespace kvs::cpu {
 
 inline constexpr uint32_t kRangePositions = 512;
-inline constexpr uint32_t kTilePositions = 64;  // keys or values unpacked at a time
 inline constexpr uint32_t kPanelDims = 64;      // dims of V side by side
-inline constexpr uint32_t kMaxQueryRows = 96;   // rows of one query tile
+inline constexpr uint32_t kMaxQueryRows = 192;  // rows of one query tile
 inline constexpr uint32_t kQueryBlockDims = 256;
+// A dim of all the keys (values) that are unpacked at a time.
+inline constexpr uint32_t kUnpackedDimBytes = 256;
 
 // Row strides that are not multiples of 4096, so that rows of a tile spread over the cache's sets.
 inline constexpr size_t kScoreRowBytes = kRangePositions * sizeof(float) + 64;
@@ -88,15 +89,16 @@ struct QueryTile {
 // Memory of one thread; its contents are of no meaning between calls of `attend` but for `q`.
 struct AttentionScratch {
   uint8_t* q;       // [blocks of kQueryBlockDims][kMaxQueryRows][kQueryRowBytes at most]
-  uint8_t* scores;  // [kMaxQueryRows][kScoreRowBytes]
+  uint8_t* scores;  // [query_rows][kScoreRowBytes]
   // A tile of keys and, once the range has its scores, of values: one place, which stays in the
-  // first cache. [PaddedDim][kTilePositions] of up to 4 bytes.
+  // first cache. PaddedDim * kUnpackedDimBytes.
   uint8_t* unpacked;
-  float* partial;  // [kMaxQueryRows][StateStride]
+  float* partial;  // [query_rows][StateStride]
   float* state;    // as partial
 };
 
 struct AttentionKernels {
+  uint32_t query_rows;  // of a query tile at most; at most kMaxQueryRows
   // Rewrites the tile's queries into scratch.q, in the format `attend` reads.
   void (*pack_queries)(const QueryTile& tile, const AttentionScratch& scratch);
   // Partial states over the range's positions, for rows [tile.FirstRow(range),

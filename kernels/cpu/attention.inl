@@ -23,7 +23,7 @@ inline const uint8_t* KeyAt(const QueryTile& tile, uint32_t position) {
 inline constexpr uint32_t kGroup = 16;  // positions that surely lie in one block
 
 // The rows of a query tile that see something of a range, and the positions [start, end) of the
-// range that one of them sees; start is a multiple of kTilePositions.
+// range that one of them sees; start is a multiple of the positions of a tile.
 struct RangePart {
   uint32_t first_row;
   uint32_t end_row;
@@ -32,7 +32,7 @@ struct RangePart {
   uint32_t end;
 };
 
-// Up to kTilePositions positions of a part, from `first` on.
+// Up to Format::kTilePositions positions of a part, from `first` on.
 struct PositionTile {
   uint32_t first;
   uint32_t valid;
@@ -44,15 +44,15 @@ struct PositionTile {
 // processor's own prefetchers stop at a page. A burst of prefetches would stall for want of miss
 // buffers: so one stands beside each load of the tile that is unpacked, and while its keys are
 // multiplied, its values are brought near: they stand behind the keys in the same page.
-inline const uint8_t* AheadOfKeys(const QueryTile& tile, const PositionTile& at,
-                                  uint32_t position) {
+template <uint32_t kTilePositions>
+const uint8_t* AheadOfKeys(const QueryTile& tile, const PositionTile& at, uint32_t position) {
   if (position + kTilePositions < at.end) return KeyAt(tile, position + kTilePositions);
   const uint32_t first_value = at.start + position % kTilePositions;
   return KeyAt(tile, Min(first_value, at.end - 1)) + tile.v_bytes;
 }
 
-inline const uint8_t* AheadOfValues(const QueryTile& tile, const PositionTile& at,
-                                    uint32_t position) {
+template <uint32_t kTilePositions>
+const uint8_t* AheadOfValues(const QueryTile& tile, const PositionTile& at, uint32_t position) {
   if (position + kTilePositions < at.end) {
     return KeyAt(tile, position + kTilePositions) + tile.v_bytes;
   }
@@ -76,10 +76,10 @@ void PackQueries(const QueryTile& tile, const AttentionScratch& scratch) {
 
 // Calls fn(first_row, num_rows) for groups of rows of which at least one stands at `position` or
 // later.
-template <class Fn>
+template <class Op, class Fn>
 void ForEachRowTile(const QueryTile& tile, const RangePart& part, uint32_t position, const Fn& fn) {
-  for (uint32_t row = part.first_row; row < part.end_row; row += Vec::kTileRows) {
-    const uint32_t count = Min(Vec::kTileRows, part.end_row - row);
+  for (uint32_t row = part.first_row; row < part.end_row; row += MaxTileRows<Op>()) {
+    const uint32_t count = Min(MaxTileRows<Op>(), part.end_row - row);
     if (tile.PositionOf(row + count - 1) >= position) fn(row, count);
   }
 }
@@ -90,31 +90,47 @@ void ScoreTile(const QueryTile& tile, const RangePart& part, const PositionTile&
                const AttentionScratch& scratch) {
   using Op = typename Format::ScoreOp;
   const size_t element = SizeOf(tile.dtype);
-  const uint8_t* values[kTilePositions / kGroup];
-  for (uint32_t i = 0; i < kTilePositions / kGroup; ++i) {
+  constexpr uint32_t kStreams = Format::kTilePositions / kGroup;
+  static_assert(kStreams <= kMaxStreams);
+  const uint8_t* values[kStreams];
+  for (uint32_t i = 0; i < kStreams; ++i) {
     values[i] = KeyAt(tile, Min(at.first + i * kGroup, at.end - 1)) + tile.v_bytes;
   }
   Format::PackKeys(tile, at, scratch.unpacked);
   for (uint32_t dim = 0; dim < tile.head_dim; dim += kQueryBlockDims) {
     const uint32_t dims = RoundUp(Min(kQueryBlockDims, tile.head_dim - dim), Format::kDimUnit);
     const size_t q_row = size_t{dim / kQueryBlockDims} * kMaxQueryRows;
-    const size_t ahead = dim * kGroup * element;
-    ForEachRowTile(tile, part, at.first, [&](uint32_t row, uint32_t count) {
-      Tile<Op>(count, {.a = reinterpret_cast<const typename Op::A*>(
-                           scratch.q + (q_row + row) * Format::kQueryStride),
-                       .b = reinterpret_cast<const typename Op::B*>(scratch.unpacked) +
-                            dim / Op::kKPerStep * kTilePositions,
-                       .c = reinterpret_cast<float*>(scratch.scores + row * kScoreRowBytes) +
-                            (at.first - part.range_start),
-                       .c_stride = kScoreRowBytes / sizeof(float),
-                       .steps = static_cast<uint32_t>(dims / Op::kKPerStep),
-                       .cols = kTilePositions,
-                       .accumulate = dim > 0,
-                       .ahead = {values[0] + ahead, values[1] + ahead, values[2] + ahead,
-                                 values[3] + ahead},
-                       .ahead_stride = row == part.first_row ? 2 * kGroup * element : 0});
+    ForEachRowTile<Op>(tile, part, at.first, [&](uint32_t row, uint32_t count) {
+      TileArgs<Op> args = {.a = reinterpret_cast<const typename Op::A*>(
+                               scratch.q + (q_row + row) * Format::kQueryStride),
+                           .b = reinterpret_cast<const typename Op::B*>(scratch.unpacked) +
+                                dim / Op::kKPerStep * Format::kTilePositions,
+                           .c = reinterpret_cast<float*>(scratch.scores + row * kScoreRowBytes) +
+                                (at.first - part.range_start),
+                           .c_stride = kScoreRowBytes / sizeof(float),
+                           .steps = static_cast<uint32_t>(dims / Op::kKPerStep),
+                           .cols = Format::kTilePositions,
+                           .accumulate = dim > 0,
+                           .ahead_stride = row == part.first_row ? 2 * kGroup * element : 0};
+      for (uint32_t i = 0; i < kStreams; ++i) args.ahead[i] = values[i] + dim * kGroup * element;
+      Tile<Op>(count, args);
     });
   }
+}
+
+// The largest of `n` scores, a multiple of the vectors' width.
+inline float LargestScore(const float* scores, uint32_t n) {
+  // Several at a time: one after the other would wait for each other.
+  Vec::Float largest[4];
+  for (Vec::Float& some : largest) some = Vec::Load(scores);
+  for (uint32_t i = 0; i < n; i += 4 * Vec::kWidth) {
+    const uint32_t last = n - Vec::kWidth;
+    for (uint32_t v = 0; v < 4; ++v) {
+      largest[v] = Vec::Max(largest[v], Vec::Load(scores + Min(i + v * Vec::kWidth, last)));
+    }
+  }
+  return Vec::ReduceMax(
+      Vec::Max(Vec::Max(largest[0], largest[1]), Vec::Max(largest[2], largest[3])));
 }
 
 // Turns the scores [begin, end) of a row into probabilities relative to their largest, in place,
@@ -126,17 +142,8 @@ void SoftmaxRow(uint8_t* row, uint32_t begin, uint32_t end, uint32_t padded, flo
   const uint32_t chunks_end = RoundUp(end, Format::kChunk);
   for (uint32_t i = 0; i < begin; ++i) scores[i] = -__builtin_inff();
   for (uint32_t i = end; i < chunks_end; ++i) scores[i] = -__builtin_inff();
-  Vec::Float max = Vec::Load(scores);
-  for (uint32_t i = Vec::kWidth; i < chunks_end; i += Vec::kWidth) {
-    max = Vec::Max(max, Vec::Load(scores + i));
-  }
-  *largest = Vec::ReduceMax(max) * scale;
-  const Vec::Float scale_vec = Vec::Set1(scale);
-  const Vec::Float largest_vec = Vec::Set1(*largest);
-  const auto exp_at = [&](uint32_t i) {
-    return Exp(Vec::Sub(Vec::Mul(Vec::Load(scores + i), scale_vec), largest_vec));
-  };
-  *sum = Vec::ReduceAdd(Format::ExpAndPack(exp_at, chunks_end, row));
+  *largest = LargestScore(scores, chunks_end) * scale;
+  *sum = Vec::ReduceAdd(Format::ExpAndPack(scale, *largest, chunks_end, row));
   Format::ZeroProbabilities(row, chunks_end, padded);
 }
 
@@ -149,12 +156,12 @@ void WeighTile(const QueryTile& tile, const RangePart& part, const PositionTile&
   Format::PackValues(tile, at, scratch.unpacked);
   const auto steps = static_cast<uint32_t>((at.valid + Op::kKPerStep - 1) / Op::kKPerStep);
   for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
-    ForEachRowTile(tile, part, at.first, [&](uint32_t row, uint32_t count) {
+    ForEachRowTile<Op>(tile, part, at.first, [&](uint32_t row, uint32_t count) {
       Tile<Op>(count, {.a = reinterpret_cast<const typename Op::A*>(scratch.scores +
                                                                     row * kScoreRowBytes) +
                             (at.first - part.range_start) / Op::kKPerStep,
                        .b = reinterpret_cast<const typename Op::B*>(scratch.unpacked) +
-                            size_t{dim} * (kTilePositions / Op::kKPerStep),
+                            size_t{dim} * (Format::kTilePositions / Op::kKPerStep),
                        .c = state + row * stride + dim,
                        .c_stride = stride,
                        .steps = steps,
@@ -164,33 +171,35 @@ void WeighTile(const QueryTile& tile, const RangePart& part, const PositionTile&
   }
 }
 
-// Calls fn(at) for each tile of [start, end).
-template <class Fn>
-void ForEachPositionTile(uint32_t start, uint32_t end, const Fn& fn) {
-  for (uint32_t first = start; first < end; first += kTilePositions) {
-    fn(PositionTile{first, Min(kTilePositions, end - first), start, end});
+// Calls fn(at) for each tile of the part.
+template <class Format, class Fn>
+void ForEachPositionTile(const RangePart& part, const Fn& fn) {
+  for (uint32_t first = part.start; first < part.end; first += Format::kTilePositions) {
+    fn(PositionTile{first, Min(Format::kTilePositions, part.end - first), part.start, part.end});
   }
 }
 
-inline RangePart PartOf(const QueryTile& tile, uint32_t range) {
+template <class Format>
+RangePart PartOf(const QueryTile& tile, uint32_t range) {
   const uint32_t range_start = range * kRangePositions;
   const uint32_t first_row = tile.FirstRow(range);
   const uint32_t first_seen = tile.FirstSeen(tile.PositionOf(first_row));
   return {.first_row = first_row,
           .end_row = tile.EndRow(range),
           .range_start = range_start,
-          .start =
-              first_seen > range_start ? first_seen / kTilePositions * kTilePositions : range_start,
+          .start = first_seen > range_start
+                       ? first_seen / Format::kTilePositions * Format::kTilePositions
+                       : range_start,
           .end = Min(range_start + kRangePositions, tile.end_position())};
 }
 
 template <class Format>
 void AttendRange(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
                  float* state) {
-  const RangePart part = PartOf(tile, range);
-  ForEachPositionTile(part.start, part.end,
-                      [&](const PositionTile& at) { ScoreTile<Format>(tile, part, at, scratch); });
-  const uint32_t padded = RoundUp(part.end - part.range_start, kTilePositions);
+  const RangePart part = PartOf<Format>(tile, range);
+  ForEachPositionTile<Format>(
+      part, [&](const PositionTile& at) { ScoreTile<Format>(tile, part, at, scratch); });
+  const uint32_t padded = RoundUp(part.end - part.range_start, Format::kTilePositions);
   float* const sums = state + PaddedDim(tile.head_dim);
   for (uint32_t row = part.first_row; row < part.end_row; ++row) {
     const uint32_t position = tile.PositionOf(row);
@@ -201,9 +210,8 @@ void AttendRange(const QueryTile& tile, uint32_t range, const AttentionScratch& 
                        Min(part.end, position + 1) - part.range_start, padded, tile.scale,
                        &row_sums[0], &row_sums[1]);
   }
-  ForEachPositionTile(part.start, part.end, [&](const PositionTile& at) {
-    WeighTile<Format>(tile, part, at, scratch, state);
-  });
+  ForEachPositionTile<Format>(
+      part, [&](const PositionTile& at) { WeighTile<Format>(tile, part, at, scratch, state); });
 }
 
 inline void MergeStates(float* state, const float* partial, uint32_t first_row, uint32_t end_row,

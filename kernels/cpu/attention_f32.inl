@@ -7,6 +7,7 @@ namespace kvs::cpu {
 namespace {
 
 struct FormatF32 {
+  static constexpr uint32_t kTilePositions = kUnpackedDimBytes / sizeof(float);
   static constexpr size_t kQueryStride = kQueryRowBytes;
   static constexpr uint32_t kChunk = Vec::kWidth;
   static constexpr uint32_t kDimUnit = 1;
@@ -90,7 +91,7 @@ struct FormatF32 {
     float rows[Vec::kWidth][kPanelDims];
     for (uint32_t p = 0; p < at.valid; p += Vec::kWidth) {
       const uint8_t* from = KeyAt(tile, at.first + p);
-      const uint8_t* ahead = AheadOfKeys(tile, at, at.first + p);
+      const uint8_t* ahead = AheadOfKeys<kTilePositions>(tile, at, at.first + p);
       const uint32_t count = Min(Vec::kWidth, at.valid - p);
       if (count < Vec::kWidth) __builtin_memset(rows, 0, sizeof rows);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
@@ -110,7 +111,7 @@ struct FormatF32 {
     const size_t element = SizeOf(tile.dtype);
     for (uint32_t p = 0; p < at.valid; p += kGroup) {
       const uint8_t* from = KeyAt(tile, at.first + p) + tile.v_bytes;
-      const uint8_t* ahead = AheadOfValues(tile, at, at.first + p);
+      const uint8_t* ahead = AheadOfValues<kTilePositions>(tile, at, at.first + p);
       const uint32_t count = Min(kGroup, at.valid - p);
       for (uint32_t dim = 0; dim < tile.head_dim; dim += kPanelDims) {
         DecodeRows(tile, from + dim * element, ahead + dim * element,
@@ -120,14 +121,15 @@ struct FormatF32 {
     }
   }
 
-  template <class ExpAt>
-  static Vec::Float ExpAndPack(const ExpAt& exp_at, uint32_t n, uint8_t* row) {
-    auto* to = reinterpret_cast<float*>(row);
+  // The first n scores of a row become exp(score * scale - largest). Returns their sums.
+  static Vec::Float ExpAndPack(float scale, float largest, uint32_t n, uint8_t* row) {
+    auto* scores = reinterpret_cast<float*>(row);
+    const Vec::Float scale_vec = Vec::Set1(scale), largest_vec = Vec::Set1(largest);
     Vec::Float sum = Vec::Zero();
     for (uint32_t i = 0; i < n; i += Vec::kWidth) {
-      const Vec::Float p = exp_at(i);
+      const Vec::Float p = Exp(Vec::Sub(Vec::Mul(Vec::Load(scores + i), scale_vec), largest_vec));
       sum = Vec::Add(sum, p);
-      Vec::Store(to + i, p);
+      Vec::Store(scores + i, p);
     }
     return sum;
   }
@@ -139,6 +141,7 @@ struct FormatF32 {
 };
 
 inline constexpr AttentionKernels kAttentionKernelsF32 = {
+    .query_rows = kMaxQueryRows / 2,
     .pack_queries = &PackQueries<FormatF32>,
     .attend = &AttendRange<FormatF32>,
     .merge = &MergeStates,

@@ -12,7 +12,7 @@ namespace kvs::cpu {
 
 extern const LinearKernels kLinearPortable, kLinearAvx2, kLinearAvx512, kLinearAmx;
 extern const RowwiseKernels kRowwisePortable, kRowwiseAvx2, kRowwiseAvx512;
-extern const AttentionKernels kAttentionPortable, kAttentionAvx2, kAttentionAvx512;
+extern const AttentionKernels kAttentionPortable, kAttentionAvx2, kAttentionAvx512, kAttentionAmx;
 extern const SampleKernels kSamplePortable, kSampleAvx2, kSampleAvx512;
 
 struct KernelTable {

@@ -16,6 +16,8 @@
 namespace kvs::cpu {
 namespace {
 
+inline constexpr uint32_t kMaxStreams = 8;
+
 template <class Op>
 struct TileArgs {
   const typename Op::A* a;  // [rows][Op::kAStride]
@@ -26,7 +28,7 @@ struct TileArgs {
   uint32_t cols;    // columns of C to write; B has Op::kBStride of them, zeros past the matrix
   bool accumulate;  // continue the sums in C; else start from zero
   // Memory that will be read soon, brought to the L2 cache step by step, as Op::Ahead has it.
-  const uint8_t* ahead[4] = {};
+  const uint8_t* ahead[kMaxStreams] = {};
   size_t ahead_stride = 0;
 };
 
@@ -35,12 +37,13 @@ struct NothingAhead {
   static void Prefetch(const TileArgs<Op>&, uint32_t, uint32_t) {}
 };
 
-// Four streams, ahead_stride bytes a step.
+// kStreams streams, ahead_stride bytes a step.
+template <uint32_t kStreams>
 struct StreamsAhead {
   template <uint32_t kVecs, class Op>
   static void Prefetch(const TileArgs<Op>& args, uint32_t step, uint32_t) {
-    for (const uint8_t* ahead : args.ahead) {
-      __builtin_prefetch(ahead + step * args.ahead_stride, 0, 2);
+    for (uint32_t i = 0; i < kStreams; ++i) {
+      __builtin_prefetch(args.ahead[i] + step * args.ahead_stride, 0, 2);
     }
   }
 };
@@ -200,11 +203,25 @@ struct TileTable {
   Fn by_rows[Vec::kTileRows];
 };
 
-// rows in [1, Vec::kTileRows].
+// Rows that one call of Tile takes.
+template <class Op>
+constexpr uint32_t MaxTileRows() {
+  if constexpr (requires { Op::kMaxRows; }) {
+    return Op::kMaxRows;
+  } else {
+    return Vec::kTileRows;
+  }
+}
+
+// rows in [1, MaxTileRows<Op>()]. An Op with a RunTile of its own needs no step.
 template <class Op>
 void Tile(uint32_t rows, const TileArgs<Op>& args) {
-  static constexpr TileTable<Op> kTable{std::make_index_sequence<Vec::kTileRows>()};
-  kTable.by_rows[rows - 1](args);
+  if constexpr (requires { Op::RunTile(rows, args); }) {
+    Op::RunTile(rows, args);
+  } else {
+    static constexpr TileTable<Op> kTable{std::make_index_sequence<Vec::kTileRows>()};
+    kTable.by_rows[rows - 1](args);
+  }
 }
 
 }  // namespace

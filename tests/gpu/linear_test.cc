@@ -347,6 +347,30 @@ TEST_F(GpuLinearOp, KeepsWhatItTuned) {
   EXPECT_EQ(std::filesystem::last_write_time(file), written);
 }
 
+TEST_F(GpuLinearOp, LibraryServesWhatThereWasNoTimeToTune) {
+  constexpr DType kAct = DType::kBf16;
+  constexpr size_t kWorkspaceBytes = 4 << 20;
+  constexpr uint32_t kRowCounts[] = {512, 32, 1};
+  const DeviceArray<uint8_t> workspace(kWorkspaceBytes);
+  auto blas = BlasLt::Open({.act = kAct,
+                            .workspace = workspace.data(),
+                            .workspace_bytes = kWorkspaceBytes,
+                            .cache_prefix = cache_dir_ + "/gemm"});
+  if (!blas) GTEST_SKIP() << blas.error().message();
+  Problem problem(2600, 4096, kAct);
+  const GpuWeight* weight = &problem.weight();
+  (*blas)->Tune({&weight, 1}, {.row_counts = kRowCounts, .out_is_f32 = true, .budget_ms = -1},
+                TestLaunch(kAct).stream);
+  EXPECT_FALSE(std::filesystem::exists(cache_dir_)) << "what was not timed is not kept";
+  // One; a bucket with a kernel loaded, full and not; a bucket that has none; one of too many rows.
+  for (const uint32_t num_rows : {1u, 32u, 17u, 33u, kRows}) {
+    const auto got = problem.Multiply(
+        num_rows, true,
+        [&](const auto& params, const Launch& launch) { (*blas)->Run(params, launch); });
+    EXPECT_LT(RelativeRms(got, problem.Want(num_rows)), 2e-5) << num_rows;
+  }
+}
+
 TEST_F(GpuLinearOp, BatchInvariantRowsDoNotDependOnTheirCompany) {
   const Problem problem(2600, 4096, DType::kBf16);
   LinearOp op;

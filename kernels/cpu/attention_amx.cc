@@ -1,0 +1,80 @@
+#include "cpu/vec_avx512.h"
+// Vec comes before what is written over it.
+#include "cpu/amx.inl"
+#include "cpu/attention_bf16.inl"
+#include "cpu/kernel_table.h"
+
+namespace kvs::cpu {
+namespace {
+
+// As OpBf16Dot, of whole groups of columns.
+template <size_t a_stride, size_t b_stride, class AheadOf>
+struct OpBf16Amx {
+  using A = uint32_t;
+  using B = uint32_t;
+  static constexpr size_t kAStride = a_stride;
+  static constexpr size_t kBStride = b_stride;
+  static constexpr size_t kKPerStep = 2;
+  static constexpr uint32_t kMaxRows = kAmxGroup;
+  static_assert(b_stride % kAmxGroup == 0);
+
+  static void RunTile(uint32_t rows, const TileArgs<OpBf16Amx>& args) {
+    const uint32_t whole = args.steps / kAmxTilePairs;
+    const uint32_t rest = args.steps % kAmxTilePairs;
+    if (whole > 0) RunSteps(rows, args, 0, whole, kAmxTilePairs);
+    if (rest > 0) RunSteps(rows, args, whole * kAmxTilePairs, 1, rest);
+  }
+
+ private:
+  // Tile steps of `pairs` pairs from pair `first` on.
+  static void RunSteps(uint32_t rows, const TileArgs<OpBf16Amx>& args, uint32_t first,
+                       uint32_t steps, uint32_t pairs) {
+    AmxConfigure(rows, pairs);
+    for (uint32_t col = 0; col < args.cols; col += kAmxGroup) {
+      const AmxProduct product = {
+          .a = reinterpret_cast<const uint8_t*>(args.a + first),
+          .b = reinterpret_cast<const uint8_t*>(args.b + first * b_stride + col),
+          .c = args.c + col,
+          .c_stride = args.c_stride,
+          .steps = steps,
+          .accumulate = args.accumulate || first > 0};
+      const auto ahead = [&](uint32_t step) {
+        if (col > 0 || args.ahead_stride == 0) return;
+        for (uint32_t i = 0; i < kAmxTilePairs; ++i) {
+          AheadOf::template Prefetch<1>(args, step * kAmxTilePairs + i, 0);
+        }
+      };
+      if (rows > kAmxTileRows) {
+        AmxMultiply<true, a_stride * 4, b_stride * 4>(product, ahead);
+      } else {
+        AmxMultiply<false, a_stride * 4, b_stride * 4>(product, ahead);
+      }
+    }
+  }
+};
+
+// Tiles and groups of queries as large as the caches hold: sums go through memory from one tile of
+// positions to the next, and keys and values are unpacked anew for each group.
+struct AmxProducts {
+  static constexpr uint32_t kTilePositions = 128;
+  template <size_t a_stride, size_t b_stride, class Ahead>
+  using Op = OpBf16Amx<a_stride, b_stride, Ahead>;
+};
+
+void AttendAmx(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
+               float* partial) {
+  AttendBf16<AmxProducts>(tile, range, scratch, partial);
+  _tile_release();  // so that a change of threads need not save the tiles
+}
+
+}  // namespace
+
+const AttentionKernels kAttentionAmx = {
+    .query_rows = kMaxQueryRows,
+    .pack_queries = &PackQueriesBf16<AmxProducts>,
+    .attend = &AttendAmx,
+    .merge = &MergeStates,
+    .finish = &FinishRow,
+};
+
+}  // namespace kvs::cpu
