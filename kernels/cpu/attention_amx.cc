@@ -7,6 +7,14 @@
 namespace kvs::cpu {
 namespace {
 
+// What this thread's tiles are configured for; nothing when both are 0.
+struct Configured {
+  uint32_t rows = 0;
+  uint32_t pairs = 0;
+  bool operator==(const Configured&) const = default;
+};
+thread_local Configured configured;
+
 // As OpBf16Dot, of whole groups of columns.
 template <size_t a_stride, size_t b_stride, class AheadOf>
 struct OpBf16Amx {
@@ -16,7 +24,7 @@ struct OpBf16Amx {
   static constexpr size_t kBStride = b_stride;
   static constexpr size_t kKPerStep = 2;
   static constexpr uint32_t kMaxRows = kAmxGroup;
-  static_assert(b_stride % kAmxGroup == 0);
+  static_assert(b_stride % (2 * kAmxGroup) == 0);
 
   static void RunTile(uint32_t rows, const TileArgs<OpBf16Amx>& args) {
     const uint32_t whole = args.steps / kAmxTilePairs;
@@ -26,11 +34,15 @@ struct OpBf16Amx {
   }
 
  private:
+  static constexpr size_t kABytes = a_stride * sizeof(A), kBBytes = b_stride * sizeof(B);
+
   // Tile steps of `pairs` pairs from pair `first` on.
   static void RunSteps(uint32_t rows, const TileArgs<OpBf16Amx>& args, uint32_t first,
                        uint32_t steps, uint32_t pairs) {
-    AmxConfigure(rows, pairs);
-    for (uint32_t col = 0; col < args.cols; col += kAmxGroup) {
+    if (configured != Configured{rows, pairs}) AmxConfigure(rows, pairs);
+    configured = {rows, pairs};
+    const uint32_t cols_at_once = rows > kAmxTileRows ? kAmxGroup : 2 * kAmxGroup;
+    for (uint32_t col = 0; col < args.cols; col += cols_at_once) {
       const AmxProduct product = {
           .a = reinterpret_cast<const uint8_t*>(args.a + first),
           .b = reinterpret_cast<const uint8_t*>(args.b + first * b_stride + col),
@@ -45,9 +57,9 @@ struct OpBf16Amx {
         }
       };
       if (rows > kAmxTileRows) {
-        AmxMultiply<true, a_stride * 4, b_stride * 4>(product, ahead);
+        AmxMultiply<true, kABytes, kBBytes>(product, ahead);
       } else {
-        AmxMultiply<false, a_stride * 4, b_stride * 4>(product, ahead);
+        AmxMultiplyWide<kABytes, kBBytes>(product, ahead);
       }
     }
   }
@@ -64,6 +76,7 @@ struct AmxProducts {
 void AttendAmx(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
                float* partial) {
   AttendBf16<AmxProducts>(tile, range, scratch, partial);
+  configured = {};
   _tile_release();  // so that a change of threads need not save the tiles
 }
 

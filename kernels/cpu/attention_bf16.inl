@@ -4,78 +4,12 @@
 
 #include "cpu/attention_f32.inl"
 #include "cpu/bf16_avx512.inl"
+#include "cpu/unpack_avx512.inl"
 
 namespace kvs::cpu {
 namespace {
 
-// Turns 16 rows of 16 dwords into 16 columns.
-inline void Transpose16x16(__m512i (&rows)[16]) {
-  __m512i a[16], b[16];
-  for (int i = 0; i < 16; i += 2) {
-    a[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    a[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
-    b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
-    b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
-    b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
-  }
-  for (int i = 0; i < 4; ++i) {
-    a[i] = _mm512_shuffle_i32x4(b[i], b[i + 4], 0x88);
-    a[i + 4] = _mm512_shuffle_i32x4(b[i], b[i + 4], 0xdd);
-    a[i + 8] = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0x88);
-    a[i + 12] = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0xdd);
-  }
-  for (int i = 0; i < 4; ++i) {
-    rows[i] = _mm512_shuffle_i32x4(a[i], a[i + 8], 0x88);
-    rows[i + 4] = _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0x88);
-    rows[i + 8] = _mm512_shuffle_i32x4(a[i], a[i + 8], 0xdd);
-    rows[i + 12] = _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0xdd);
-  }
-}
-
-// The FP8 codes' bf16 bytes in registers.
-struct Fp8Decoder {
-  explicit Fp8Decoder(const Fp8Table& table)
-      : low{_mm512_load_si512(table.bf16_low), _mm512_load_si512(table.bf16_low + 64)},
-        high{_mm512_load_si512(table.bf16_high), _mm512_load_si512(table.bf16_high + 64)} {}
-
-  void Bytes(__m512i codes, __m512i* low_bytes, __m512i* high_bytes) const {
-    *low_bytes = _mm512_permutex2var_epi8(low[0], codes, low[1]);
-    const __m512i magnitude = _mm512_permutex2var_epi8(high[0], codes, high[1]);
-    // magnitude | (codes & sign)
-    *high_bytes = _mm512_ternarylogic_epi32(magnitude, codes, _mm512_set1_epi8(-128), 0xf8);
-  }
-
-  __m512i low[2];
-  __m512i high[2];
-};
-
-inline __mmask64 FirstBytes(uint32_t n) {
-  return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
-}
-
-// 64 bytes of each of the 16 positions that lie in one block, `bytes` of them within the row; zero
-// for positions past `valid`. `ahead` is asked for line after line, whatever the rows' length: a
-// stream in order is what the processor's own prefetching follows.
-inline void LoadRows16(const uint8_t* from, const uint8_t* ahead, size_t row_bytes, uint32_t valid,
-                       uint32_t bytes, __m512i (&rows)[16]) {
-  if (valid >= 16 && bytes >= 64) {
-#pragma GCC unroll 16
-    for (uint32_t r = 0; r < 16; ++r) {
-      rows[r] = _mm512_loadu_si512(from + r * row_bytes);
-      __builtin_prefetch(ahead + r * 64);
-    }
-    return;
-  }
-#pragma GCC unroll 16
-  for (uint32_t r = 0; r < 16; ++r) {
-    rows[r] = _mm512_maskz_loadu_epi8(r < valid ? FirstBytes(bytes) : 0, from + r * row_bytes);
-  }
-}
-
-// 2^x with a relative error below 2.6e-6, where rounding to bf16 makes 2e-3: a polynomial on the
+// 2^x with a relative error below 2.7e-6, where rounding to bf16 makes 2e-3: a polynomial on the
 // fraction of x, [0, 1) (minimax of the relative error). Exactly 0 for -infinity, NaN for NaN.
 inline __m512 Exp2ForBf16(__m512 x) {
   constexpr int kFraction = 0x09;  // x - floor(x), without exceptions
@@ -111,24 +45,42 @@ struct FormatBf16Base {
   template <class Fn>
   static void ForEachValuePair(const QueryTile& tile, const PositionTile& at, uint32_t dims,
                                uint8_t* values, const Fn& fn) {
-    const size_t element = 64 / dims;
-    const size_t row_bytes = tile.head_dim * element;
-    for (uint32_t group = 0; group < at.valid; group += 16) {  // lies in one block
+    for (uint32_t group = 0; group < at.valid; group += kGroup) {
+      const uint32_t count = Min(kGroup, at.valid - group);
       const uint8_t* from = KeyAt(tile, at.first + group) + tile.v_bytes;
       const uint8_t* ahead = AheadOfValues<kTilePositions>(tile, at, at.first + group);
-      for (uint32_t p = group; p < Min(at.valid, group + 16); p += 2) {
-        for (uint32_t dim = 0; dim < PaddedDim(tile.head_dim); dim += dims) {
+      uint8_t* to = values + size_t{group / 2} * kPanelDims * 4;
+      if (count == kGroup && tile.head_dim % kPanelDims == 0) {
+        PairsOfGroup<true>(tile, count, dims, from, ahead, to, fn);
+      } else {
+        PairsOfGroup<false>(tile, count, dims, from, ahead, to, fn);
+      }
+    }
+  }
+
+  // Those of `count` positions of one block; `kWhole` where there are kGroup of them, and dims fill
+  // whole panels.
+  template <bool kWhole, class Fn>
+  static void PairsOfGroup(const QueryTile& tile, uint32_t count, uint32_t dims,
+                           const uint8_t* from, const uint8_t* ahead, uint8_t* to, const Fn& fn) {
+    const size_t element = 64 / dims;
+    const size_t row_bytes = tile.head_dim * element;
+    for (uint32_t p = 0; p < count; p += 2) {
+      for (uint32_t dim = 0; dim < PaddedDim(tile.head_dim); dim += dims) {
+        const uint8_t* first = from + p * row_bytes + dim * element;
+        uint8_t* const pairs =
+            to + ((size_t{dim / kPanelDims} * (kTilePositions / 2) + p / 2) * kPanelDims +
+                  dim % kPanelDims) *
+                     4;
+        __builtin_prefetch(ahead + p * row_bytes + dim * element * 2);
+        __builtin_prefetch(ahead + p * row_bytes + dim * element * 2 + 64);
+        if constexpr (kWhole) {
+          fn(_mm512_loadu_si512(first), _mm512_loadu_si512(first + row_bytes), pairs);
+        } else {
           const uint32_t bytes = dim < tile.head_dim ? (tile.head_dim - dim) * element : 0;
           const __mmask64 mask = FirstBytes(bytes);
-          const __mmask64 second_mask = p + 1 < at.valid ? mask : 0;
-          const size_t offset = (p - group) * row_bytes + dim * element;
-          __builtin_prefetch(ahead + (p - group) * row_bytes + dim * element * 2);
-          __builtin_prefetch(ahead + (p - group) * row_bytes + dim * element * 2 + 64);
-          fn(_mm512_maskz_loadu_epi8(mask, from + offset),
-             _mm512_maskz_loadu_epi8(second_mask, from + offset + row_bytes),
-             values + ((size_t{dim / kPanelDims} * (kTilePositions / 2) + p / 2) * kPanelDims +
-                       dim % kPanelDims) *
-                          4);
+          fn(_mm512_maskz_loadu_epi8(mask, first),
+             _mm512_maskz_loadu_epi8(p + 1 < count ? mask : 0, first + row_bytes), pairs);
         }
       }
     }
