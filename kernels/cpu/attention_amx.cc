@@ -65,17 +65,26 @@ struct OpBf16Amx {
   }
 };
 
-// Tiles and groups of queries as large as the caches hold: sums go through memory from one tile of
-// positions to the next, and keys and values are unpacked anew for each group.
+template <uint32_t positions>
 struct AmxProducts {
-  static constexpr uint32_t kTilePositions = 128;
+  static constexpr uint32_t kTilePositions = positions;
   template <size_t a_stride, size_t b_stride, class Ahead>
   using Op = OpBf16Amx<a_stride, b_stride, Ahead>;
 };
 
+// Sums go through memory from one tile of positions to the next: for many rows, fewer and larger
+// tiles. Few rows wait for memory, and small tiles leave more of the first cache to what is asked
+// for ahead. A row's bits are the same, since both cut k between products.
+using ManyRows = AmxProducts<128>;
+using FewRows = AmxProducts<64>;
+
 void AttendAmx(const QueryTile& tile, uint32_t range, const AttentionScratch& scratch,
                float* partial) {
-  AttendBf16<AmxProducts>(tile, range, scratch, partial);
+  if (tile.num_rows() > kAmxTileRows) {
+    AttendBf16<ManyRows>(tile, range, scratch, partial);
+  } else {
+    AttendBf16<FewRows>(tile, range, scratch, partial);
+  }
   configured = {};
   _tile_release();  // so that a change of threads need not save the tiles
 }
@@ -84,7 +93,7 @@ void AttendAmx(const QueryTile& tile, uint32_t range, const AttentionScratch& sc
 
 const AttentionKernels kAttentionAmx = {
     .query_rows = kMaxQueryRows,
-    .pack_queries = &PackQueriesBf16<AmxProducts>,
+    .pack_queries = &PackQueriesBf16<ManyRows>,
     .attend = &AttendAmx,
     .merge = &MergeStates,
     .finish = &FinishRow,
