@@ -82,11 +82,11 @@ Result<void> AttentionOp::Reserve(const BackendLimits& limits, uint32_t num_thre
   partials_ = reinterpret_cast<float*>(next);
   const size_t max_tiles =
       limits.max_num_seqs + limits.max_num_batched_tokens / (kernels_.query_rows / group_size);
-  // Cut up, a step has fewer than three times as many tiles as there were units wanted, and its
-  // tiles fewer than twice as many units more.
-  const size_t wanted_units = size_t{kUnitsPerThread} * num_threads;
-  units_.reserve(max_tiles + 5 * wanted_units);
-  split_tiles_.reserve(max_tiles + 3 * wanted_units);
+  // Cut smaller, a step has fewer than three tiles a thread. Splitting them makes fewer than twice
+  // as many units more as are wanted.
+  const size_t most_tiles = max_tiles + 3 * size_t{num_threads};
+  units_.reserve(most_tiles + 2 * size_t{kUnitsPerThread} * num_threads);
+  split_tiles_.reserve(most_tiles);
   return {};
 }
 
@@ -136,9 +136,8 @@ void AttentionOp::PlanUnits(const PagedAttentionParams& params, uint32_t num_thr
     return ranges;
   };
   uint64_t total_ranges = count_ranges();
-  // Smaller tiles unpack keys and values more often, which is better than threads with nothing to
-  // do.
-  while (total_ranges < wanted_units && per_tile / 2 * group_size >= kMinQueryRows) {
+  // Smaller tiles unpack keys and values more often, but on threads that would have nothing to do.
+  while (total_ranges < num_threads && per_tile / 2 * group_size >= kMinQueryRows) {
     per_tile /= 2;
     total_ranges = count_ranges();
   }

@@ -27,6 +27,8 @@ inline __m512 Exp2ForBf16(__m512 x) {
 template <class Products>
 struct FormatBf16Base {
   static constexpr uint32_t kTilePositions = Products::kTilePositions;
+  static_assert(kTilePositions * sizeof(uint16_t) <= kUnpackedDimBytes);
+  static_assert(kRangePositions % kTilePositions == 0);
   static constexpr size_t kQueryStride = kQueryBlockDims * 2 + 64;
   static constexpr uint32_t kChunk = 32;
   static constexpr uint32_t kDimUnit = 32;

@@ -167,7 +167,7 @@ class Problem {
   bool Bf16Math(const std::string& set) const {
     return HasBf16Products(set) && (IsFp8(case_.dtype) || case_.dtype == KvCacheDType::kBf16);
   }
-  double Tolerance(const std::string& set) const { return Bf16Math(set) ? 2e-2 : 1e-4; }
+  double Tolerance(const std::string& set) const { return Bf16Math(set) ? 1e-2 : 1e-5; }
 
  private:
   // Blocks that no query from `position` on sees become the null block, and what they held stale.
