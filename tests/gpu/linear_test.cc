@@ -341,10 +341,16 @@ TEST_F(GpuLinearOp, KeepsWhatItTuned) {
   if (tune().find("cuBLASLt") == std::string::npos) GTEST_SKIP() << "no cuBLASLt here";
   ASSERT_TRUE(std::filesystem::exists(cache_dir_));
   const auto file = std::filesystem::directory_iterator(cache_dir_)->path();
-  const auto written = std::filesystem::last_write_time(file);
   EXPECT_GT(std::filesystem::file_size(file), 100u);
-  tune();  // all in the cache: nothing is written
-  EXPECT_EQ(std::filesystem::last_write_time(file), written);
+  // A start whose time is up leaves shapes for the next, so a device that others use takes several.
+  // Once all are in the cache, nothing is written.
+  bool writes = true;
+  for (int start = 0; start < 10 && writes; ++start) {
+    const auto written = std::filesystem::last_write_time(file);
+    tune();
+    writes = std::filesystem::last_write_time(file) != written;
+  }
+  EXPECT_FALSE(writes);
 }
 
 TEST_F(GpuLinearOp, LibraryServesWhatThereWasNoTimeToTune) {
