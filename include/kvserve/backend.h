@@ -162,6 +162,10 @@ class Backend {
   // Whether Linear normalizes its input and finishes its output (LinearParams::norm_weight, finish)
   // for this many rows of any matrix it has packed, faster than ops of their own.
   virtual bool FusesLinear(uint32_t /*num_rows*/) const { return false; }
+  // The same of LinearFinish::kSiluMul alone, for this matrix.
+  virtual bool FusesSiluMul(const LinearWeight& /*gate_up*/, uint32_t /*num_rows*/) const {
+    return false;
+  }
   virtual void RopeKvStore(const RopeKvStoreParams& params) = 0;
   virtual void PagedAttention(const PagedAttentionParams& params) = 0;
   virtual void SiluMul(const SiluMulParams& params) = 0;

@@ -141,6 +141,9 @@ class GpuBackend final : public Backend {
   void AddRmsNorm(const AddRmsNormParams& params) override { gpu::AddRmsNorm(params, launch_); }
   void Linear(const LinearParams& params) override { linear_.Run(params, launch_); }
   bool FusesLinear(uint32_t num_rows) const override { return linear_.Fuses(num_rows, shapes_); }
+  bool FusesSiluMul(const LinearWeight& gate_up, uint32_t num_rows) const override {
+    return linear_.FusesSiluMul(num_rows, static_cast<const GpuWeight&>(gate_up));
+  }
   void RopeKvStore(const RopeKvStoreParams& params) override {
     host_saturated_ = params.num_saturated;
     gpu::RopeKvStore(params, saturated_.as<uint64_t>(), launch_);

@@ -18,9 +18,9 @@ constexpr size_t kBlasWorkspaceBytes = 32 << 20;
 
 constexpr double kTuneBudgetMs = 200;  // of one call of Tune
 
-// Above this many rows a library's kernel is at least as fast as streaming.
+// Above this many rows a library's kernel is at least as fast as Gemv.
 constexpr uint32_t kMaxStreamedRows = 8;
-static_assert(kMaxStreamedRows <= kMaxStreamRows && kMaxStreamedRows <= kMaxGemvRows);
+static_assert(kMaxStreamedRows == kMaxStreamRows && kMaxStreamedRows <= kMaxGemvRows);
 
 // Above this many rows a library's kernels and ops of their own are faster than fused ones.
 constexpr uint32_t kMaxFusedRows = 2;
@@ -55,6 +55,7 @@ Result<void> LinearOp::Reserve(const LinearOptions& options, const DeviceFacts& 
   PrepareGemv(facts);
   PrepareGemmTiled(facts);
   PrepareStreamGemv(facts);
+  PrepareStreamGemm(facts);
   if (options.batch_invariant) {
     why_no_blas_lt_ = "batch-invariant";
   } else {
@@ -103,7 +104,7 @@ Result<void> LinearOp::ReserveCodes(std::span<const GpuWeight* const> weights, u
   return {};
 }
 
-LinearOp::FewRows LinearOp::Bucket(const LinearParams& params) {
+LinearOp::Shape LinearOp::Bucket(const LinearParams& params) {
   return {std::bit_ceil(params.num_rows), params.weight->out_features, params.weight->in_features,
           params.out_is_f32};
 }
@@ -148,9 +149,10 @@ void LinearOp::Tune(std::span<const GpuWeight* const> weights, uint32_t max_rows
     x_columns = std::max<size_t>(x_columns, weight->in_features);
     out_columns = std::max<size_t>(out_columns, weight->out_features);
   }
-  const Scratch x(kMaxStreamedRows * x_columns * 2), out(kMaxStreamedRows * out_columns * 4);
+  const uint32_t last_streamed = std::min(last, kMaxStreamGemmRows);
+  const Scratch x(last_streamed * x_columns * 2), out(last_streamed * out_columns * 4);
   if (x.data() == nullptr || out.data() == nullptr) return;
-  for (uint32_t rows = 1; rows <= std::min(kMaxStreamedRows, std::bit_ceil(max_rows)); rows *= 2) {
+  for (uint32_t rows = 1; rows <= last_streamed; rows *= 2) {
     for (const auto& [features, same_shape] : by_shape) {
       const LinearParams params = {x.data(), same_shape[0], out.data(), rows, out_is_f32};
       if (IsLibraryFaster(same_shape, params, stream)) library_is_faster_.insert(Bucket(params));
@@ -165,12 +167,23 @@ bool LinearOp::Fuses(uint32_t num_rows, std::span<const GpuWeight* const> weight
          });
 }
 
+bool LinearOp::FusesSiluMul(uint32_t num_rows, const GpuWeight& weight) const {
+  const LinearParams params = {nullptr, &weight, nullptr, num_rows,
+                               false,   nullptr, 0,       LinearFinish::kSiluMul};
+  if (options_.batch_invariant) return false;
+  return StreamGemmServes(params, facts_) && !library_is_faster_.contains(Bucket(params));
+}
+
 bool LinearOp::RunStreaming(const LinearParams& params, const Launch& launch) {
   if (StreamGemvServes(params, facts_)) {
     StreamGemv(params, launch);
     return true;
   }
-  if (!GemvServes(params, gemv_, facts_)) return false;
+  if (!options_.batch_invariant && StreamGemmServes(params, facts_)) {
+    StreamGemm(params, launch);
+    return true;
+  }
+  if (params.num_rows > max_gemv_rows_ || !GemvServes(params, gemv_, facts_)) return false;
   Gemv(params, gemv_, launch);
   return true;
 }
@@ -188,12 +201,12 @@ void LinearOp::RunFp8(const LinearParams& params, const Launch& launch) {
 void LinearOp::Run(const LinearParams& params, const Launch& launch) {
   if (params.num_rows == 0) return;
   if (params.weight->dtype == DType::kF8E4M3) return RunFp8(params, launch);
-  if (params.norm_weight != nullptr || params.finish != LinearFinish::kStore) {
-    return StreamGemv(params, launch);
+  if (params.norm_weight != nullptr) return StreamGemv(params, launch);
+  if (params.finish != LinearFinish::kStore) {
+    KVS_CHECK(RunStreaming(params, launch));
+    return;
   }
-  const bool few =
-      params.num_rows <= max_gemv_rows_ && !library_is_faster_.contains(Bucket(params));
-  if (few && RunStreaming(params, launch)) return;
+  if (!library_is_faster_.contains(Bucket(params)) && RunStreaming(params, launch)) return;
   if (blas_lt_ != nullptr) {
     blas_lt_->Run(params, launch);
   } else {
@@ -202,7 +215,8 @@ void LinearOp::Run(const LinearParams& params, const Launch& launch) {
 }
 
 std::string LinearOp::Describe() const {
-  const std::string rows = std::to_string(max_gemv_rows_) + " rows";
+  const bool streams = facts_.major == 9 && !options_.batch_invariant;
+  const std::string rows = std::to_string(streams ? kMaxStreamGemmRows : max_gemv_rows_) + " rows";
   if (blas_lt_ != nullptr) return "own to " + rows + " where faster, " + blas_lt_->Describe();
   return "own to " + rows + ", tiled above (" + why_no_blas_lt_ + ")";
 }

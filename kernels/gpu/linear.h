@@ -24,10 +24,10 @@ struct LinearOptions {
   std::string cache_dir;
 };
 
-// A few rows stream the weights through an own kernel, where it is faster than cuBLASLt; more go to
-// cuBLASLt, or to GemmTiled when the library is missing or `batch_invariant` is set. Weights of
-// kF8E4M3 go the same two ways, with rows that are quantized first. Not thread-safe; one stream at
-// a time.
+// Up to some tens of rows stream the weights through own kernels, where they are faster than
+// cuBLASLt; more go to cuBLASLt, or to GemmTiled when the library is missing or `batch_invariant`
+// is set. Weights of kF8E4M3 go the same two ways, with rows that are quantized first. Not
+// thread-safe; one stream at a time.
 class LinearOp {
  public:
   LinearOp() = default;
@@ -46,15 +46,18 @@ class LinearOp {
   Result<void> ReserveCodes(std::span<const GpuWeight* const> weights, uint32_t max_rows);
 
   // Chooses cuBLASLt's algorithms for the shapes of `weights`, for up to `max_rows` rows of x, and
-  // for a few rows between the library and the own kernels; with results of the activations' dtype,
-  // or of float32 (the logits). Weights of one shape are used in turn: with four, none is timed out
-  // of the cache. Takes well under half a second, less when the cache directory knows the shapes,
-  // and device memory for its time: call it before the KV pool is taken. Optional.
+  // for up to some tens of rows between the library and the own kernels; with results of the
+  // activations' dtype, or of float32 (the logits). Weights of one shape are used in turn: with
+  // four, none is timed out of the cache. Takes well under half a second, less when the cache
+  // directory knows the shapes, and device memory for its time: call it before the KV pool is
+  // taken. Optional.
   void Tune(std::span<const GpuWeight* const> weights, uint32_t max_rows, bool out_is_f32,
             Stream stream);
 
   // Whether Run normalizes x and finishes its output for this many rows of all these weights.
   bool Fuses(uint32_t num_rows, std::span<const GpuWeight* const> weights) const;
+  // Whether Run multiplies gate and up (LinearFinish::kSiluMul) for this many rows, at no cost.
+  bool FusesSiluMul(uint32_t num_rows, const GpuWeight& weight) const;
 
   // x, out and the weight are 16-byte aligned; in_features is a multiple of 8. May be captured.
   void Run(const LinearParams& params, const Launch& launch);
@@ -64,11 +67,11 @@ class LinearOp {
 
  private:
   // Rounded up to a power of two, out_features, in_features, whether the results are float32.
-  using FewRows = std::tuple<uint32_t, uint32_t, uint32_t, bool>;
-  static FewRows Bucket(const LinearParams& params);
+  using Shape = std::tuple<uint32_t, uint32_t, uint32_t, bool>;
+  static Shape Bucket(const LinearParams& params);
 
   void RunFp8(const LinearParams& params, const Launch& launch);
-  // Runs an own kernel for few rows; false when none serves them.
+  // Runs an own kernel that reads the weight once; false when none serves these rows.
   bool RunStreaming(const LinearParams& params, const Launch& launch);
   // Whether the library multiplies by the weights, all of one shape, faster than RunStreaming.
   bool IsLibraryFaster(std::span<const GpuWeight* const> weights, LinearParams params,
@@ -81,7 +84,7 @@ class LinearOp {
   DeviceBuffer memory_;
   DeviceBuffer codes_, code_scales_;  // of x
   std::unique_ptr<BlasLt> blas_lt_;
-  std::set<FewRows> library_is_faster_;
+  std::set<Shape> library_is_faster_;
   std::string why_no_blas_lt_;
 };
 

@@ -68,10 +68,10 @@ void QuantizeRows(const LinearParams& params, const QuantizedRows& to, const Lau
 void ScaleSums(const LinearParams& params, const float* sums, const QuantizedRows& quantized,
                const Launch& launch);
 
-// hopper/stream_gemv.cu: compute capability 9.0 alone, and the only one that does more than
-// multiply (LinearParams::norm_weight, finish). The only one, too, that takes weights of kF8E4M3:
-// it sums products of codes in float32, and multiplies the sum by the scales of both rows. It
-// quantizes up to kMaxQuantizingRows rows of x itself; more are given as `quantized`.
+// hopper/stream_gemv.cu: compute capability 9.0 alone, and the only one that normalizes x
+// (LinearParams::norm_weight) and adds to out (finish). It takes weights of kF8E4M3, too: it sums
+// products of codes in float32, and multiplies the sum by the scales of both rows. It quantizes up
+// to kMaxQuantizingRows rows of x itself; more are given as `quantized`.
 inline constexpr uint32_t kMaxStreamRows = 8;
 inline constexpr uint32_t kMaxQuantizingRows = 2;
 
@@ -82,5 +82,16 @@ bool StreamGemvServes(const LinearParams& params, const DeviceFacts& facts);
 // REQUIRES: StreamGemvServes, and a weight, x and out as above.
 void StreamGemv(const LinearParams& params, const Launch& launch,
                 const QuantizedRows* quantized = nullptr);
+
+// hopper/stream_gemm.cu: compute capability 9.0 alone; some tens of rows past a weight that is read
+// once, also with LinearFinish::kSiluMul. The order of its sums is its own.
+inline constexpr uint32_t kMaxStreamGemmRows = 128;
+
+void PrepareStreamGemm(const DeviceFacts& facts);
+// Whether there are at most kMaxStreamGemmRows rows, out_features is a multiple of 4, and params
+// ask for no more than it does.
+bool StreamGemmServes(const LinearParams& params, const DeviceFacts& facts);
+// REQUIRES: StreamGemmServes, and a weight, x and out as above.
+void StreamGemm(const LinearParams& params, const Launch& launch);
 
 }  // namespace kvs::gpu

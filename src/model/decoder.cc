@@ -118,7 +118,8 @@ class Decoder : public Model {
   // residual += x (when x is set); normed = norm(residual).
   void Norm(const void* x, const DeviceBuffer& weight);
   // out = in * weight^T for the tokens of this step.
-  void Project(const DeviceBuffer& in, const LinearWeight& weight, const DeviceBuffer& out);
+  void Project(const DeviceBuffer& in, const LinearWeight& weight, const DeviceBuffer& out,
+               LinearFinish finish = LinearFinish::kStore);
   void Attend(const DecoderLayer& layer, uint32_t index);
   // branch = the layer's MLP of normed.
   void Mlp(const DecoderLayer& layer);
@@ -236,20 +237,27 @@ void Decoder::Norm(const void* x, const DeviceBuffer& weight) {
                        .eps = config_.rms_norm_eps});
 }
 
-void Decoder::Project(const DeviceBuffer& in, const LinearWeight& weight, const DeviceBuffer& out) {
+void Decoder::Project(const DeviceBuffer& in, const LinearWeight& weight, const DeviceBuffer& out,
+                      LinearFinish finish) {
   backend_.Linear({.x = in.data(),
                    .weight = &weight,
                    .out = out.data(),
                    .num_rows = in_.num_tokens(),
-                   .out_is_f32 = false});
+                   .out_is_f32 = false,
+                   .finish = finish});
 }
 
 void Decoder::Mlp(const DecoderLayer& layer) {
-  Project(act_.normed, *layer.mlp.gate_up, act_.gate_up);
-  backend_.SiluMul({.gate_up = act_.gate_up.data(),
-                    .out = act_.gated.data(),
-                    .num_rows = in_.num_tokens(),
-                    .dim = config_.intermediate_size});
+  const LinearWeight& gate_up = *layer.mlp.gate_up;
+  if (backend_.FusesSiluMul(gate_up, in_.num_tokens())) {
+    Project(act_.normed, gate_up, act_.gated, LinearFinish::kSiluMul);
+  } else {
+    Project(act_.normed, gate_up, act_.gate_up);
+    backend_.SiluMul({.gate_up = act_.gate_up.data(),
+                      .out = act_.gated.data(),
+                      .num_rows = in_.num_tokens(),
+                      .dim = config_.intermediate_size});
+  }
   Project(act_.gated, *layer.mlp.down, act_.branch);
 }
 

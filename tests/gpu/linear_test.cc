@@ -43,14 +43,17 @@ class Problem {
     PrepareGemv(*launch.facts);
     PrepareGemmTiled(*launch.facts);
     PrepareStreamGemv(*launch.facts);
+    PrepareStreamGemm(*launch.facts);
   }
 
   std::vector<double> Want(uint32_t num_rows) {
     const size_t columns = weight_.out_features;
     if (want_.size() < num_rows * columns) {
       want_ = naive::Linear(Decode16(x_stored_, act_), Decode16(w_stored_, act_),
-                            num_rows <= kMaxGemvRows ? kMaxGemvRows : kRows, weight_.in_features,
-                            weight_.out_features);
+                            num_rows <= kMaxGemvRows         ? kMaxGemvRows
+                            : num_rows <= kMaxStreamGemmRows ? kMaxStreamGemmRows
+                                                             : kRows,
+                            weight_.in_features, weight_.out_features);
     }
     return {want_.begin(), want_.begin() + static_cast<ptrdiff_t>(num_rows * columns)};
   }
@@ -84,6 +87,15 @@ class Problem {
   std::vector<float> ByStream(uint32_t num_rows, bool out_is_f32) const {
     return Multiply(num_rows, out_is_f32, [](const LinearParams& params, const Launch& launch) {
       StreamGemv(params, launch);
+    });
+  }
+  bool StreamGemmServes(uint32_t num_rows) const {
+    return gpu::StreamGemmServes({x_.data(), &weight_, nullptr, num_rows, true},
+                                 *TestLaunch(act_).facts);
+  }
+  std::vector<float> ByStreamGemm(uint32_t num_rows, bool out_is_f32) const {
+    return Multiply(num_rows, out_is_f32, [](const LinearParams& params, const Launch& launch) {
+      StreamGemm(params, launch);
     });
   }
   std::vector<float> ByTiles(uint32_t num_rows, bool out_is_f32) const {
@@ -138,6 +150,29 @@ TEST(GpuLinear, StreamMatchesReference) {
   }
 }
 
+// Tiles of every width, one and several to a multiprocessor, besides those of kShapes.
+constexpr LinearShape kWideShapes[] = {{9000, 264},  {16000, 200}, {25000, 72},
+                                       {28672, 136}, {40004, 72},  {152, 40}};
+
+TEST(GpuLinear, StreamGemmMatchesReference) {
+  const auto check = [](const LinearShape& shape, DType act, std::span<const uint32_t> row_counts) {
+    Problem problem(shape.out_features, shape.in_features, act);
+    for (const uint32_t num_rows : row_counts) {
+      if (!problem.StreamGemmServes(num_rows)) continue;
+      const std::string at = Name(shape, num_rows);
+      EXPECT_LT(RelativeRms(problem.ByStreamGemm(num_rows, true), problem.Want(num_rows)), 2e-5)
+          << at;
+      EXPECT_LT(RelativeRms(problem.ByStreamGemm(num_rows, false), problem.Want(num_rows)), 3e-3)
+          << at;
+    }
+  };
+  constexpr uint32_t kRowCounts[] = {1, 9, 16, 33, 64, 65, 100, 128}, kFewCounts[] = {16, 128};
+  for (const DType act : {DType::kBf16, DType::kF16}) {
+    for (const LinearShape& shape : kShapes) check(shape, act, kRowCounts);
+    for (const LinearShape& shape : kWideShapes) check(shape, act, kFewCounts);
+  }
+}
+
 // x, normalized when `norm` is not empty, the product and its finish; `out` holds `before`.
 // float64.
 std::vector<double> WantFused(const std::vector<float>& x, const std::vector<float>& w,
@@ -167,11 +202,13 @@ std::vector<double> WantFused(const std::vector<float>& x, const std::vector<flo
 }
 
 TEST(GpuLinear, StreamNormalizesAndFinishes) {
-  constexpr uint32_t kMaxRows = kMaxStreamRows;
+  constexpr uint32_t kMaxRows = kMaxStreamGemmRows;
   const DeviceFacts& facts = *TestLaunch(DType::kBf16).facts;
   PrepareStreamGemv(facts);
+  PrepareStreamGemm(facts);
   for (const DType act : {DType::kBf16, DType::kF16}) {
-    for (const auto [columns, dim] : {LinearShape{200, 576}, {2602, 4096}, {330, 8192}}) {
+    for (const auto [columns, dim] :
+         {LinearShape{200, 576}, {2602, 4096}, {330, 8192}, {28668, 72}}) {
       Random random(columns);
       const auto x = Encode16(random.Normals(size_t{kMaxRows} * dim, 3.0f), act);
       const auto w = Encode16(random.Normals(size_t{columns} * dim, 0.02f), act);
@@ -190,8 +227,13 @@ TEST(GpuLinear, StreamNormalizesAndFinishes) {
                                      .norm_weight = normalizes ? device_norm.data() : nullptr,
                                      .norm_eps = 1e-5f,
                                      .finish = finish};
-        if (!StreamGemvServes(params, facts)) return;
-        StreamGemv(params, TestLaunch(act));
+        if (StreamGemvServes(params, facts)) {
+          StreamGemv(params, TestLaunch(act));
+        } else if (StreamGemmServes(params, facts)) {
+          StreamGemm(params, TestLaunch(act));
+        } else {
+          return;
+        }
         const auto want =
             WantFused(Decode16(x, act), Decode16(w, act), normalizes ? norm : std::vector<float>(),
                       Decode16(before, act), params);
@@ -209,6 +251,7 @@ TEST(GpuLinear, StreamNormalizesAndFinishes) {
           check(finish, rows, true);
           check(finish, rows, false);
         }
+        for (const uint32_t rows : {9u, 64u, 65u}) check(finish, rows, false);
       }
     }
   }
@@ -256,10 +299,17 @@ TEST(GpuLinear, RowsDoNotDependOnTheirCompany) {
 // A replayed graph of dependent launches, each reading what the one before it wrote.
 TEST(GpuLinear, DependentLaunchesFollowEachOther) {
   constexpr uint32_t kDim = 2048, kLaunches = 20;
-  for (const auto& [num_rows, stream] :
-       {std::pair{1u, true}, {8u, true}, {1u, false}, {8u, false}, {24u, false}, {200u, false}}) {
+  for (const auto& [num_rows, stream] : {std::pair{1u, true},
+                                         {8u, true},
+                                         {24u, true},
+                                         {100u, true},
+                                         {1u, false},
+                                         {8u, false},
+                                         {24u, false},
+                                         {200u, false}}) {
     const Problem problem(kDim, kDim, DType::kBf16);
-    if (stream && !problem.StreamServes(num_rows)) continue;
+    const bool streams_few = problem.StreamServes(num_rows);
+    if (stream && !streams_few && !problem.StreamGemmServes(num_rows)) continue;
     const DeviceArray<uint16_t> a(size_t{kRows} * kDim), b(size_t{kRows} * kDim);
     const auto chain = [&](Launch launch, const LinearParams& first) {
       const void* x = first.x;
@@ -267,7 +317,7 @@ TEST(GpuLinear, DependentLaunchesFollowEachOther) {
         void* out = i + 1 == kLaunches ? first.out : i % 2 == 0 ? a.data() : b.data();
         const LinearParams params = {x, first.weight, out, num_rows, false};
         if (stream) {
-          StreamGemv(params, launch);
+          streams_few ? StreamGemv(params, launch) : StreamGemm(params, launch);
         } else if (num_rows <= kMaxGemvRows) {
           Gemv(params, problem.workspace(), launch);
         } else {

@@ -17,13 +17,13 @@ KVS_DEVICE void BulkCopy(void* shared, const void* global, uint32_t bytes,
       : "memory");
 }
 
-// The box of `map` that begins at `column` and `row`; kKvBoxRows rows of 128 bytes.
-KVS_DEVICE void CopyBox(void* shared, const TensorMap& map, uint32_t column, uint32_t row,
+// The box of `map` that begins at this byte of `row`; rows of kBoxBytes.
+KVS_DEVICE void CopyBox(void* shared, const TensorMap& map, uint32_t byte, uint32_t row,
                         const SharedBarrier& barrier) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
       "%3}], [%4];" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
-      "l"(&map), "r"(column), "r"(row), "r"(barrier.Address())
+      "l"(&map), "r"(byte), "r"(row), "r"(barrier.Address())
       : "memory");
 }
 

@@ -85,7 +85,7 @@ class BoxProducer {
     if (lane_ < kRuns * kPanels) {
       const uint32_t panel = lane_ / kRuns;
       CopyBox(ring_.Slot(at_) + panel * Traits::kPanelBytes + lane_ % kRuns * kCopyRows * 128, map_,
-              panel * 64, row, barrier);
+              panel * kBoxBytes, row, barrier);
     }
   }
 

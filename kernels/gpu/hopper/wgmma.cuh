@@ -52,53 +52,62 @@ KVS_DEVICE void WaitProducts() {
 
 #define KVS_ROWS1(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
 #define KVS_ROWS4(n) KVS_ROWS1(n), KVS_ROWS1(n + 1), KVS_ROWS1(n + 2), KVS_ROWS1(n + 3)
-#define KVS_WGMMA_N64(type)                                                            \
-  asm volatile(                                                                        \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"                                     \
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                      \
-      " {"                                                                             \
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "         \
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
-      "}, {%32, %33, %34, %35}, %36, p, 1, 1, %38;\n}"                                 \
-      : KVS_ROWS4(0), KVS_ROWS4(4)                                                     \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(uint32_t{accumulate}), \
-        "n"(kRowsAreK ? 1 : 0))
-#define KVS_WGMMA_N128(type)                                                             \
-  asm volatile(                                                                          \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"                                       \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type                       \
-      " {"                                                                               \
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "           \
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"   \
-      "}, {%64, %65, %66, %67}, %68, p, 1, 1, %70;\n}"                                   \
-      : KVS_ROWS4(0), KVS_ROWS4(4), KVS_ROWS4(8), KVS_ROWS4(12)                          \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(uint32_t{accumulate}),   \
-        "n"(kRowsAreK ? 1 : 0))
+#define KVS_ROWS8(n) KVS_ROWS4(n), KVS_ROWS4(n + 4)
+#define KVS_ROWS16(n) KVS_ROWS8(n), KVS_ROWS8(n + 8)
+#define KVS_NAMES4 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define KVS_NAMES8 \
+  KVS_NAMES4 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define KVS_NAMES16                                                                  \
+  KVS_NAMES8                                                                         \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47" \
+  ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+// `operands` names what stands behind d: a, and b.
+#define KVS_WGMMA(n, type, names, operands, accumulates, rows_are_k, ...)                       \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " accumulates                                  \
+               ", 0;\n"                                                                         \
+               "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " {" names        \
+               "}, " operands ", p, 1, 1, " rows_are_k ";\n}"                                   \
+               : __VA_ARGS__                                                                    \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(uint32_t{accumulate}), \
+                 "n"(kRowsAreK ? 1 : 0))
+#define KVS_WGMMA_N32(type) \
+  KVS_WGMMA("32", type, KVS_NAMES4, "{%16, %17, %18, %19}, %20", "%21", "%22", KVS_ROWS4(0))
+#define KVS_WGMMA_N64(type) \
+  KVS_WGMMA("64", type, KVS_NAMES8, "{%32, %33, %34, %35}, %36", "%37", "%38", KVS_ROWS8(0))
+#define KVS_WGMMA_N128(type) \
+  KVS_WGMMA("128", type, KVS_NAMES16, "{%64, %65, %66, %67}, %68", "%69", "%70", KVS_ROWS16(0))
+#define KVS_MULTIPLY(wgmma)               \
+  if constexpr (std::is_same_v<T, F16>) { \
+    wgmma("f16");                         \
+  } else {                                \
+    wgmma("bf16");                        \
+  }
 
-// d = a * b, or d += a * b: [64 x 16] times 16 x 64 or 16 x 128. The tile's rows are B's columns
-// (n), or with kRowsAreK its rows (k). T is F16 or Bf16.
+// d = a * b, or d += a * b: [64 x 16] times 16 x 32, 16 x 64 or 16 x 128. The tile's rows are B's
+// columns (n), or with kRowsAreK its rows (k). T is F16 or Bf16.
+template <class T, bool kRowsAreK>
+KVS_DEVICE void Multiply(float (&d)[4][4], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
+  KVS_MULTIPLY(KVS_WGMMA_N32)
+}
 template <class T, bool kRowsAreK>
 KVS_DEVICE void Multiply(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
-  if constexpr (std::is_same_v<T, F16>) {
-    KVS_WGMMA_N64("f16");
-  } else {
-    KVS_WGMMA_N64("bf16");
-  }
+  KVS_MULTIPLY(KVS_WGMMA_N64)
 }
-
 template <class T, bool kRowsAreK>
 KVS_DEVICE void Multiply(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
-  if constexpr (std::is_same_v<T, F16>) {
-    KVS_WGMMA_N128("f16");
-  } else {
-    KVS_WGMMA_N128("bf16");
-  }
+  KVS_MULTIPLY(KVS_WGMMA_N128)
 }
 
+#undef KVS_MULTIPLY
 #undef KVS_WGMMA_N128
 #undef KVS_WGMMA_N64
+#undef KVS_WGMMA_N32
+#undef KVS_WGMMA
+#undef KVS_NAMES16
+#undef KVS_NAMES8
+#undef KVS_NAMES4
+#undef KVS_ROWS16
+#undef KVS_ROWS8
 #undef KVS_ROWS4
 #undef KVS_ROWS1
 

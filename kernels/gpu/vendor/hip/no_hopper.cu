@@ -1,5 +1,5 @@
 // AMD has no Hopper: what the table of prefill kernels names for it, and BestPrefillPath never
-// picks; and the linear kernel that says it serves nothing.
+// picks; and the linear kernels that say they serve nothing.
 #include "gpu/linear_kernels.h"
 #include "gpu/paged_prefill_instances.h"
 
@@ -25,6 +25,11 @@ KVS_NO_HOPPER(KvCacheDType::kF8E5M2)
 void PrepareStreamGemv(const DeviceFacts&) {}
 bool StreamGemvServes(const LinearParams&, const DeviceFacts&) { return false; }
 void StreamGemv(const LinearParams&, const Launch&, const QuantizedRows*) {
+  KVS_CHECK(!"linear layers: this device has no Hopper path");
+}
+void PrepareStreamGemm(const DeviceFacts&) {}
+bool StreamGemmServes(const LinearParams&, const DeviceFacts&) { return false; }
+void StreamGemm(const LinearParams&, const Launch&) {
   KVS_CHECK(!"linear layers: this device has no Hopper path");
 }
 
