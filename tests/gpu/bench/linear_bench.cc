@@ -134,7 +134,7 @@ void PrintShapes(const Step& step, const Ceilings& ceilings) {
   const DeviceFacts& facts = *TestLaunch(DType::kBf16).facts;
   LinearOp op;
   KVS_CHECK(op.Reserve({}, facts).has_value());
-  for (const uint32_t rows : {1u, 2u, 4u, 8u}) {
+  for (const uint32_t rows : {1u, 2u, 4u, 8u, 16u, 64u, 128u}) {
     std::printf("%14u", rows);
     const auto print = [&](const Shape& shape) {
       const double us = step.Microseconds(
