@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gpu/gpu_weight.h"
+#include "gpu/hopper/stream_gemm_shape.h"
 
 namespace kvs::gpu {
 namespace {
@@ -10,8 +11,6 @@ namespace {
 using hopper::GemmTraits;
 using hopper::StreamGemmKernel;
 using hopper::StreamGemmParams;
-
-constexpr uint32_t kWidths[] = {64, 96, 128, 192, 224, 256};  // of tiles, in columns
 
 // Calls f.template operator()<Traits>().
 template <class T, uint32_t kGroups, class F>
@@ -44,31 +43,6 @@ uint32_t LargestDynamic(const DeviceFacts& facts) {
   constexpr uint32_t kStatic = 1024;  // the barriers, up to where boxes may lie
   static_assert(sizeof(hopper::GemmShared) <= kStatic);
   return static_cast<uint32_t>(facts.max_shared_bytes) - kStatic;
-}
-
-struct GemmShape {
-  uint32_t columns;  // of a tile
-  uint32_t split;    // CTAs that share one
-  uint32_t num_tiles;
-};
-
-// One wave of as many CTAs as there can be, with the widest tiles of those, past which x is brought
-// the least often. Where even the widest are too many for one wave, those.
-GemmShape ChooseShape(const LinearWeight& weight, uint32_t processors) {
-  GemmShape best = {};
-  for (const uint32_t columns : kWidths) {
-    const uint32_t num_tiles = CeilDiv(weight.out_features, columns);
-    if (best.num_tiles == 0) best = {columns, 1, num_tiles};
-    for (const uint32_t split : {1u, 2u}) {
-      const uint32_t num_ctas = num_tiles * split, best_ctas = best.num_tiles * best.split;
-      const bool fits = num_ctas <= processors;
-      if (split > 1 && (!fits || weight.in_features <= hopper::kChunkColumns)) continue;
-      if (best_ctas > processors || (fits && num_ctas >= best_ctas)) {
-        best = {columns, split, num_tiles};
-      }
-    }
-  }
-  return best;
 }
 
 StreamGemmParams ParamsOf(const LinearParams& params, const GemmShape& shape) {
@@ -121,7 +95,7 @@ void PrepareStreamGemm(const DeviceFacts& facts) {
   if (facts.major != 9) return;
   for (const DType act : {DType::kBf16, DType::kF16}) {
     for (const uint32_t num_rows : {hopper::kGroupRows, kMaxStreamGemmRows}) {
-      for (const uint32_t columns : kWidths) {
+      for (const uint32_t columns : kGemmColumns) {
         DispatchGemm(act, num_rows, columns, [&]<class Traits>() {
           AllowShared(StreamGemmKernel<Traits>, LargestDynamic(facts));
         });
@@ -141,8 +115,9 @@ void StreamGemm(const LinearParams& params, const Launch& launch) {
   KVS_CHECK(StreamGemmServes(params, *launch.facts));
   KVS_CHECK(params.weight->dtype == launch.act);
   KVS_CHECK(params.finish == LinearFinish::kStore || !params.out_is_f32);
-  const GemmShape shape =
-      ChooseShape(*params.weight, static_cast<uint32_t>(launch.facts->num_multiprocessors));
+  const GemmShape shape = ChooseGemmShape(params.weight->out_features, params.weight->in_features,
+                                          hopper::kChunkColumns,
+                                          static_cast<uint32_t>(launch.facts->num_multiprocessors));
   DispatchGemm(launch.act, params.num_rows, shape.columns,
                [&]<class Traits>() { Start<Traits>(params, shape, launch); });
 }
