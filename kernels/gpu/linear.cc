@@ -149,7 +149,7 @@ void LinearOp::Tune(std::span<const GpuWeight* const> weights, uint32_t max_rows
     x_columns = std::max<size_t>(x_columns, weight->in_features);
     out_columns = std::max<size_t>(out_columns, weight->out_features);
   }
-  const uint32_t last_streamed = std::min(last, kMaxStreamGemmRows);
+  const uint32_t last_streamed = std::min(last, MaxOwnRows());
   const Scratch x(last_streamed * x_columns * 2), out(last_streamed * out_columns * 4);
   if (x.data() == nullptr || out.data() == nullptr) return;
   for (uint32_t rows = 1; rows <= last_streamed; rows *= 2) {
@@ -158,6 +158,10 @@ void LinearOp::Tune(std::span<const GpuWeight* const> weights, uint32_t max_rows
       if (IsLibraryFaster(same_shape, params, stream)) library_is_faster_.insert(Bucket(params));
     }
   }
+}
+
+uint32_t LinearOp::MaxOwnRows() const {
+  return facts_.major == 9 && !options_.batch_invariant ? kMaxStreamGemmRows : max_gemv_rows_;
 }
 
 bool LinearOp::Fuses(uint32_t num_rows, std::span<const GpuWeight* const> weights) const {
@@ -215,8 +219,7 @@ void LinearOp::Run(const LinearParams& params, const Launch& launch) {
 }
 
 std::string LinearOp::Describe() const {
-  const bool streams = facts_.major == 9 && !options_.batch_invariant;
-  const std::string rows = std::to_string(streams ? kMaxStreamGemmRows : max_gemv_rows_) + " rows";
+  const std::string rows = std::to_string(MaxOwnRows()) + " rows";
   if (blas_lt_ != nullptr) return "own to " + rows + " where faster, " + blas_lt_->Describe();
   return "own to " + rows + ", tiled above (" + why_no_blas_lt_ + ")";
 }

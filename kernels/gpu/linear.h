@@ -70,6 +70,8 @@ class LinearOp {
   using Shape = std::tuple<uint32_t, uint32_t, uint32_t, bool>;
   static Shape Bucket(const LinearParams& params);
 
+  // No own kernel that is chosen by timing serves more rows.
+  uint32_t MaxOwnRows() const;
   void RunFp8(const LinearParams& params, const Launch& launch);
   // Runs an own kernel that reads the weight once; false when none serves these rows.
   bool RunStreaming(const LinearParams& params, const Launch& launch);

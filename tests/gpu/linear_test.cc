@@ -7,6 +7,7 @@
 
 #include "gpu/blas_lt.h"
 #include "gpu/gpu_test_util.h"
+#include "gpu/hopper/stream_gemm_shape.h"
 #include "gpu/linear_kernels.h"
 #include "reference/naive.h"
 
@@ -150,9 +151,21 @@ TEST(GpuLinear, StreamMatchesReference) {
   }
 }
 
-// Tiles of every width, one and several to a multiprocessor, besides those of kShapes.
-constexpr LinearShape kWideShapes[] = {{9000, 264},  {16000, 200}, {25000, 72},
-                                       {28672, 136}, {40004, 72},  {152, 40}};
+// Besides those of kShapes: tiles of every width, alone and shared, and more than one wave of them.
+constexpr LinearShape kWideShapes[] = {{9000, 264}, {16000, 200}, {25000, 72}, {28672, 136},
+                                       {40004, 72}, {152, 40},    {6000, 136}, {8192, 136},
+                                       {12000, 40}, {16800, 40}};
+
+constexpr bool HasTiles(uint32_t columns, uint32_t split) {
+  for (const LinearShape& shape : kWideShapes) {
+    const GemmShape tiles = ChooseGemmShape(shape.out_features, shape.in_features, 64, 132);
+    if (tiles.columns == columns && tiles.split == split) return true;
+  }
+  return false;
+}
+static_assert(HasTiles(64, 1) && HasTiles(96, 1) && HasTiles(128, 1) && HasTiles(192, 1) &&
+              HasTiles(224, 1) && HasTiles(256, 1));
+static_assert(HasTiles(96, 2) && HasTiles(128, 2) && HasTiles(192, 2) && HasTiles(256, 2));
 
 TEST(GpuLinear, StreamGemmMatchesReference) {
   const auto check = [](const LinearShape& shape, DType act, std::span<const uint32_t> row_counts) {

@@ -69,6 +69,21 @@ class SharedBarrier {
   uint64_t bits_;
 };
 
+// Shows the copy engine the barriers that this thread has made.
+KVS_DEVICE void FenceInit() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+// A place in a ring of stages, with the parity of a barrier's phase there.
+struct RingPlace {
+  uint32_t slot = 0;
+  uint32_t parity;
+
+  KVS_DEVICE void Advance(uint32_t num_stages) {
+    if (++slot < num_stages) return;
+    slot = 0;
+    parity ^= 1;
+  }
+};
+
 // Orders stores to shared memory before matrix instructions that read it: by the thread that
 // stored, before a barrier.
 KVS_DEVICE void FenceForMatrixReads() {

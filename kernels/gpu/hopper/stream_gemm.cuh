@@ -81,17 +81,6 @@ struct GemmItems {
   }
 };
 
-struct GemmPlace {
-  uint32_t slot = 0;
-  uint32_t parity = 0;
-
-  KVS_DEVICE void Advance(uint32_t num_stages) {
-    if (++slot < num_stages) return;
-    slot = 0;
-    parity ^= 1;
-  }
-};
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 // A barrier of all threads of a cluster that have not ended.
@@ -112,7 +101,7 @@ struct GemmProducer {
   GemmItems<Traits> items;
   uint32_t tile = 0, chunk = 0;  // the next
   uint32_t early = 0;            // chunks that Begin has asked for
-  GemmPlace at;
+  RingPlace at{.parity = 1};     // of stages to fill: the phase in which they were last freed
 
   KVS_DEVICE void CopyWeight(uint32_t slot) const {
     SharedBarrier& full = shared.full[slot];
@@ -139,7 +128,7 @@ struct GemmProducer {
       shared.full[i].Init(1);
       shared.empty[i].Init(Traits::kConsumers / kWarpSize);
     }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    FenceInit();
     tile = items.first_tile;
     if (tile >= params.num_tiles) return;
     early = min(min(kEarlyStages, params.num_stages), items.num_chunks);
@@ -161,9 +150,9 @@ struct GemmProducer {
 
  private:
   KVS_DEVICE void CopyBatch(uint32_t count) {
-    GemmPlace free = at;
+    RingPlace free = at;
     for (uint32_t i = 0; i < count; ++i, free.Advance(params.num_stages)) {
-      shared.empty[free.slot].Wait(free.parity ^ 1);
+      shared.empty[free.slot].Wait(free.parity);
     }
     for (uint32_t i = 0; i < count; ++i, ++chunk, at.Advance(params.num_stages)) {
       CopyWeight(at.slot);
@@ -180,7 +169,7 @@ struct GemmConsumer {
   const uint8_t* stages;
   uint8_t* exchange;  // kExchangeBytes
   GemmItems<Traits> items;
-  GemmPlace at;
+  RingPlace at;
   float sums[Traits::kBlocks][4];
 
   template <uint32_t kFirst, uint32_t kCount>
@@ -334,9 +323,10 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
     if (leads) producer.Produce();
   } else {
     __syncthreads();
-    GemmConsumer<Traits>{
-        params, shared, gemm_shared, gemm_shared + params.num_stages * Traits::kStageBytes,
-        items,  {},     {}}
+    GemmConsumer<Traits>{params,      shared,
+                         gemm_shared, gemm_shared + params.num_stages * Traits::kStageBytes,
+                         items,       RingPlace{.parity = 0},
+                         {}}
         .Consume();
   }
 #else

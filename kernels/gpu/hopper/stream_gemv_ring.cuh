@@ -72,18 +72,6 @@ struct StreamShared {
   float x_scales[kMaxQuantizingRows];
 };
 
-// A place in the ring.
-struct RingPlace {
-  uint32_t slot = 0;
-  uint32_t parity;
-
-  KVS_DEVICE void Advance(uint32_t num_stages) {
-    if (++slot < num_stages) return;
-    slot = 0;
-    parity ^= 1;
-  }
-};
-
 // Outputs of a CTA, [first, end), and how many of them a tile holds. With kSiluMul an output has
 // two rows of W, and a tile is half gate and half up.
 struct OutputRange {
@@ -112,9 +100,6 @@ KVS_DEVICE void CopyRow(uint32_t to, const void* from, uint32_t bytes, uint32_t 
       "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier), "r"(active)
       : "memory");
 }
-
-// Shows the copy engine the barriers that this thread has made.
-KVS_DEVICE void FenceInit() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
 KVS_DEVICE void ArriveExpecting(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
