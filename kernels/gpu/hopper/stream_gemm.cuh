@@ -101,7 +101,7 @@ struct GemmProducer {
   GemmItems<Traits> items;
   uint32_t tile = 0, chunk = 0;  // the next
   uint32_t early = 0;            // chunks that Begin has asked for
-  RingPlace at{.parity = 1};     // of stages to fill: the phase in which they were last freed
+  RingPlace at{.parity = 0};     // as its consumers count
 
   KVS_DEVICE void CopyWeight(uint32_t slot) const {
     SharedBarrier& full = shared.full[slot];
@@ -152,7 +152,7 @@ struct GemmProducer {
   KVS_DEVICE void CopyBatch(uint32_t count) {
     RingPlace free = at;
     for (uint32_t i = 0; i < count; ++i, free.Advance(params.num_stages)) {
-      shared.empty[free.slot].Wait(free.parity);
+      shared.empty[free.slot].Wait(free.parity ^ 1);
     }
     for (uint32_t i = 0; i < count; ++i, ++chunk, at.Advance(params.num_stages)) {
       CopyWeight(at.slot);
