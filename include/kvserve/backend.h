@@ -167,6 +167,9 @@ class Backend {
     return false;
   }
   virtual void RopeKvStore(const RopeKvStoreParams& params) = 0;
+  // Whether PagedAttention does the work of RopeKvStore (PagedAttentionParams::rope), faster than
+  // an op of its own.
+  virtual bool FusesRope() const { return false; }
   virtual void PagedAttention(const PagedAttentionParams& params) = 0;
   virtual void SiluMul(const SiluMulParams& params) = 0;
   virtual void GatherRows(const GatherRowsParams& params) = 0;

@@ -120,7 +120,7 @@ struct RopeKvStoreParams {
 // result depends on its query, its position and the cached K/V alone: partial softmax states are
 // formed over fixed position ranges and merged in order.
 struct PagedAttentionParams {
-  const void* qkv;  // as RopeKvStoreParams::qkv, after it; only Q is read
+  const void* qkv;  // as RopeKvStoreParams::qkv, after it, or with `rope` before it
   void* out;        // [num_tokens, num_heads * head_dim] act
   KvView kv;
   // [num_seqs, max_blocks_per_seq]. A block that lies before the window of every new token may be
@@ -136,6 +136,11 @@ struct PagedAttentionParams {
   // 0: none. Else a query at position p attends to positions [p - window + 1, p], as the sliding
   // window of Mistral in Transformers.
   uint32_t window = 0;
+  // Where Backend::FusesRope says so, and kv.stats is not set: RopeKvStore with these, of the same
+  // qkv, kv and tokens, is done first. Every sequence then has one new token, its last one, which
+  // no other sequence attends to; those whose block is the null block are not stored. What qkv
+  // holds afterwards is of no meaning.
+  const RopeKvStoreParams* rope = nullptr;
 };
 
 // out = silu(gate) * up, silu(x) = x / (1 + exp(-x)).

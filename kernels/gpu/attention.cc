@@ -97,7 +97,11 @@ void AttentionOp::MakePlan(const PagedAttentionParams& params, const Launch& lau
   if (!batch_invariant_) plan.decode.Plan(params, launch);
 }
 
-void AttentionOp::Run(const PagedAttentionParams& params, const Launch& launch) {
+bool AttentionOp::FusesRope() const { return !batch_invariant_ && DecodeFusesRope(); }
+
+void AttentionOp::Run(const PagedAttentionParams& params, uint64_t* num_saturated,
+                      const Launch& launch) {
+  KVS_CHECK(params.rope == nullptr || FusesRope());
   Plan& plan = PlanFor(params);
   Launch after_plan = launch;
   if (!plan.is_made) {
@@ -109,7 +113,7 @@ void AttentionOp::Run(const PagedAttentionParams& params, const Launch& launch) 
   if (batch_invariant_ || params.num_tokens > params.num_seqs) {
     PagedPrefill(params, plan.prefill, after_plan);
   }
-  if (!batch_invariant_) plan.decode.Run(params, after_plan);
+  if (!batch_invariant_) plan.decode.Run(params, num_saturated, after_plan);
 }
 
 }  // namespace kvs::gpu

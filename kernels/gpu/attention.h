@@ -23,8 +23,11 @@ class AttentionOp {
   Result<void> Reserve(const BackendLimits& limits, const DeviceFacts& facts, bool batch_invariant);
   // The plans hold no longer.
   void BeginStep();
-  // Plans first, where this step's plan for these layers is still missing.
-  void Run(const PagedAttentionParams& params, const Launch& launch);
+  // Whether Run takes PagedAttentionParams::rope.
+  bool FusesRope() const;
+  // Plans first, where this step's plan for these layers is still missing. `num_saturated`: where
+  // params.rope counts; device memory.
+  void Run(const PagedAttentionParams& params, uint64_t* num_saturated, const Launch& launch);
 
  private:
   // Layers of one kind: with or without a window, and of one size of KV elements.

@@ -148,8 +148,10 @@ class GpuBackend final : public Backend {
     host_saturated_ = params.num_saturated;
     gpu::RopeKvStore(params, saturated_.as<uint64_t>(), launch_);
   }
+  bool FusesRope() const override { return attention_.FusesRope(); }
   void PagedAttention(const PagedAttentionParams& params) override {
-    attention_.Run(params, launch_);
+    if (params.rope != nullptr) host_saturated_ = params.rope->num_saturated;
+    attention_.Run(params, saturated_.as<uint64_t>(), launch_);
   }
   void SiluMul(const SiluMulParams& params) override { gpu::SiluMul(params, launch_); }
   void GatherRows(const GatherRowsParams& params) override { gpu::GatherRows(params, launch_); }

@@ -156,7 +156,21 @@ void PagedDecode::Plan(const PagedAttentionParams& params, const Launch& launch)
   LaunchKernel(PlanDecodeKernel, dim3(1), dim3(kPlanThreads), 0, launch, params, plan_);
 }
 
-void PagedDecode::Run(const PagedAttentionParams& params, const Launch& launch) {
+void PagedDecode::Run(const PagedAttentionParams& params, uint64_t* num_saturated,
+                      const Launch& launch) {
+  plan_.rope = {};
+  if (params.rope != nullptr) {
+    KVS_CHECK(DecodeFusesRope());
+    KVS_CHECK_OP(params.num_tokens, ==, params.num_seqs);
+    KVS_CHECK(params.rope->kv.stats.largest_bits == nullptr);
+    static_assert(sizeof(*plan_.rope.num_saturated) == sizeof(*num_saturated));
+    plan_.rope = {params.rope->cos_sin,
+                  params.rope->qkv_bias,
+                  params.rope->q_norm,
+                  params.rope->k_norm,
+                  reinterpret_cast<unsigned long long*>(num_saturated),
+                  params.rope->norm_eps};
+  }
   const KvLayout& layout = params.kv.layout;
   const bool two_tiles = params.num_heads / layout.num_kv_heads > 8;
   for (const DecodeInstance& instance : kDecodeInstances) {

@@ -40,6 +40,7 @@ template <KvCacheDType dtype, uint32_t kHeadDim_, uint32_t kHeadTiles_>
 struct DecodeTraits {
   using Read = KvRead<dtype>;
   using Compute = typename Read::Compute;
+  static constexpr KvCacheDType kDType = dtype;
   static constexpr uint32_t kBytes = SizeOf(dtype);
   static constexpr uint32_t kHeadDim = kHeadDim_;
   static constexpr uint32_t kHeadTiles = kHeadTiles_;  // of 8 query heads
@@ -90,26 +91,21 @@ struct DecodeQueries {
 
   float scale;  // of scores, to base 2
 
-  // Of the pair at `at`.
+  // Of the pair at `at`, whose heads lie at `heads` and every `stride` elements from there on.
   KVS_DEVICE void LoadPair(const PagedAttentionParams& params, const DecodeCursor& at,
-                           uint32_t lane) {
-    const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
-    const uint32_t group = params.num_heads / num_kv_heads;
-    const size_t row_size = size_t{params.num_heads + 2 * num_kv_heads} * Traits::kHeadDim;
-    Load(static_cast<const Act*>(params.qkv) + at.info.query_row * row_size +
-             size_t{at.kv_head} * group * Traits::kHeadDim,
-         group, lane);
+                           const Act* heads, uint32_t stride, uint32_t lane) {
+    Load(heads, stride, params.num_heads / params.kv.layout.num_kv_heads, lane);
     scale = params.sm_scale * params.kv.k_scale[at.kv_head] * Traits::Read::kRescale * 1.44269504f;
   }
 
  private:
-  KVS_DEVICE void Load(const Act* query, uint32_t group, uint32_t lane) {
+  KVS_DEVICE void Load(const Act* heads, uint32_t stride, uint32_t group, uint32_t lane) {
     const uint32_t g = lane / 4, t = lane % 4;
 #pragma unroll
     for (uint32_t n = 0; n < Traits::kHeadTiles; ++n) {
       const uint32_t head = n * 8 + g;
       const bool valid = head < group;
-      const Act* row = query + head * Traits::kHeadDim;
+      const Act* row = heads + head * stride;
       if constexpr (Traits::kIsFp8) {
 #pragma unroll
         for (uint32_t i = 0; i < Traits::kDimTiles / 2; ++i) {  // 16 bytes, two steps

@@ -74,6 +74,19 @@ struct DecodeCut {
   uint32_t tile_tokens;  // of the shape; or half of it, so that half of a block's warps are idle
 };
 
+// What RopeKvStore does with the newest tokens' Q, K and V, as RopeKvStoreParams.
+struct DecodeRope {
+  const float* cos_sin;  // null: it has been done
+  const float* qkv_bias;
+  const float* q_norm;
+  const float* k_norm;
+  unsigned long long* num_saturated;  // device memory
+  float norm_eps;
+};
+
+// Whether the kernels do the work of DecodeRope (defined beside their instances).
+bool DecodeFusesRope();
+
 // Device memory; made by PagedDecode.
 struct DecodePlan {
   DecodeSeq* seqs;  // [num_seqs]
@@ -87,6 +100,7 @@ struct DecodePlan {
   uint4* partial_out;    // [num_ctas][group][head_dim / 4]: not yet divided by the sum
   uint2* partial_state;  // [num_ctas][group]: maximum (base 2) and sum
   DecodeShape shape;
+  DecodeRope rope;  // of this launch
 };
 
 // Owns the plan's memory.
@@ -97,7 +111,8 @@ class PagedDecode {
   // dtype.
   // REQUIRES: AttentionOp::CheckSupport.
   void Plan(const PagedAttentionParams& params, const Launch& launch);
-  void Run(const PagedAttentionParams& params, const Launch& launch);
+  // `num_saturated`: where params.rope counts; device memory.
+  void Run(const PagedAttentionParams& params, uint64_t* num_saturated, const Launch& launch);
 
  private:
   DeviceBuffer buffer_;

@@ -2,8 +2,18 @@
 #pragma once
 
 #include "gpu/paged_decode_merge.cuh"
+#include "gpu/paged_decode_rope.cuh"
 
 namespace kvs::gpu {
+
+// Behind the stages.
+template <class Traits>
+KVS_DEVICE DecodeMergeSpace<Traits> MergeSpaceOf(const PagedAttentionParams& params,
+                                                 const DecodePlan& plan, uint8_t* shared) {
+  const uint32_t num_warps = plan.shape.num_warps;
+  return {shared + num_warps * plan.shape.num_stages * Traits::kStageBytes, num_warps,
+          params.num_heads / params.kv.layout.num_kv_heads};
+}
 
 // Publishes this warp's state, meets the other warps, and joins what belongs together.
 template <class Traits, class Act>
@@ -13,8 +23,7 @@ KVS_DEVICE void EndPair(const PagedAttentionParams& params, const DecodePlan& pl
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
   const uint32_t group = params.num_heads / num_kv_heads;
   const uint32_t num_warps = plan.shape.num_warps;
-  const DecodeMergeSpace<Traits> space(
-      shared + num_warps * plan.shape.num_stages * Traits::kStageBytes, num_warps, group);
+  const auto space = MergeSpaceOf<Traits>(params, plan, shared);
   const uint32_t warp = threadIdx.x / kWarpSize, num_states = cut.tile_tokens / Traits::kTokens;
   if (warp < num_states) PublishState(state, space, group, warp, threadIdx.x % kWarpSize);
   __syncthreads();
@@ -57,6 +66,39 @@ KVS_DEVICE void TakeTile(const PagedAttentionParams& params, const DecodeCursor&
   }
 }
 
+// Whether this warp takes the newest token of the sequence at `at` in what is left of the piece.
+template <class Traits>
+KVS_DEVICE bool TakesNewest(const DecodeCursor& at, uint32_t tile_tokens) {
+  const uint32_t last = at.info.first_tile + at.info.num_tiles - 1;
+  const uint32_t warp = threadIdx.x / kWarpSize;
+  return last - at.tile < at.left &&
+         at.info.seq_len - 1 - last * tile_tokens - warp * Traits::kTokens < Traits::kTokens;
+}
+
+// Begins a pair: gets its queries, and with DecodePlan::rope stores the newest token if it is this
+// warp's.
+template <class Traits, class Act>
+KVS_DEVICE void BeginPair(const PagedAttentionParams& params, const DecodePlan& plan,
+                          const DecodeCursor& at, uint32_t tile_tokens,
+                          const DecodeNewToken<Traits, Act>& token,
+                          DecodeQueries<Traits, Act>& queries) {
+  const uint32_t lane = threadIdx.x % kWarpSize;
+  const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
+  const uint32_t group = params.num_heads / num_kv_heads;
+  if (plan.rope.cos_sin == nullptr) {
+    const size_t row_size = size_t{params.num_heads + 2 * num_kv_heads} * Traits::kHeadDim;
+    const Act* heads = static_cast<const Act*>(params.qkv) + at.info.query_row * row_size +
+                       size_t{at.kv_head} * group * Traits::kHeadDim;
+    return queries.LoadPair(params, at, heads, Traits::kHeadDim, lane);
+  }
+  const bool stores = TakesNewest<Traits>(at, tile_tokens);
+  typename DecodeNewToken<Traits, Act>::Stored kv{};
+  if (stores) kv = token.LoadKv(at);
+  token.RotateQueries(at);
+  queries.LoadPair(params, at, token.queries(), token.kQueryStride, lane);
+  if (stores) token.StoreKv(at, kv);
+}
+
 template <class Traits, class Act>
 __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
     PagedDecodeKernel(const KVS_GRID_CONSTANT PagedAttentionParams params,
@@ -76,6 +118,11 @@ __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
   uint8_t* stages = shared + warp * num_stages * Traits::kStageBytes;
   DecodeLoader<Traits> loader(params, plan, at, cut.tile_tokens, stages, warp, lane);
   const DecodeReads<Traits> reads(lane);
+  const bool has_rope = plan.rope.cos_sin != nullptr;
+  const uint32_t group = params.num_heads / params.kv.layout.num_kv_heads;
+  const DecodeNewToken<Traits, Act> token(
+      params, plan,
+      MergeSpaceOf<Traits>(params, plan, shared).out + warp * group * Traits::kHeadStride);
   DecodeQueries<Traits, Act> queries;
   DecodeState<Traits> state;
   float v_scale = 0.0f;
@@ -86,7 +133,7 @@ __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
   // load are there when they are wanted.
   while (true) {
     const bool is_full = loaded == num_stages || !works;
-    if (!is_wanted && (is_full || !loader.NextIsOld())) {
+    if (!is_wanted && (is_full || !loader.NextIsOld(has_rope))) {
       WaitForPreviousKernel();
       AllowNextKernel();
       is_wanted = true;
@@ -97,18 +144,15 @@ __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
       if (new_pair) v_scale = params.kv.v_scale[at.kv_head];  // long before it is needed
       if (works) {
         if (new_pair) {
-          queries.LoadPair(params, at, lane);
+          BeginPair(params, plan, at, cut.tile_tokens, token, queries);
           state.Clear();
         }
-        if (num_stages == Traits::kStages) {
-          WaitAsyncCopies<(static_cast<int>(Traits::kStages) - 1) *
-                          DecodeLoader<Traits>::kGroups>();
-        } else {
-          WaitAsyncCopies<DecodeLoader<Traits>::kGroups>();
-        }
-        SyncWarp();
-        TakeTile(params, at, at.tile * cut.tile_tokens + warp * Traits::kTokens, queries, reads,
-                 stages + stage * Traits::kStageBytes, state);
+        loader.AwaitOldest(num_stages);
+        const uint32_t first = at.tile * cut.tile_tokens + warp * Traits::kTokens;
+        uint8_t* const tile = stages + stage * Traits::kStageBytes;
+        const uint32_t newest = at.info.seq_len - 1 - first;
+        if (has_rope && newest < Traits::kTokens) token.PutInto(tile, newest);
+        TakeTile(params, at, first, queries, reads, tile, state);
         SyncWarp();
       }
       if (at.AtPairEnd()) EndPair<Traits, Act>(params, plan, cut, at, state, v_scale, shared);

@@ -122,10 +122,21 @@ struct DecodeLoader {
   }
 
   // Whether the next tile is there and was written before this step: none of the newest tokens,
-  // which the kernel in front may still be writing, is in it. A plan's first launch waits for all
-  // steps before (Launch::dependent).
-  KVS_DEVICE bool NextIsOld() const {
-    return at.left > 0 && (at.tile + 1) * tile_tokens + kDecodeMaxNewTokens <= at.info.seq_len;
+  // which the kernel in front may still be writing, is in it; or this kernel brings the newest
+  // itself (`has_rope`). A plan's first launch waits for all steps before (Launch::dependent).
+  KVS_DEVICE bool NextIsOld(bool has_rope) const {
+    const bool is_old = (at.tile + 1) * tile_tokens + kDecodeMaxNewTokens <= at.info.seq_len;
+    return at.left > 0 && (has_rope || is_old);
+  }
+
+  // Until the tile that was asked for longest ago has come, of `num_stages`: kStages or 2.
+  KVS_DEVICE void AwaitOldest(uint32_t num_stages) const {
+    if (num_stages == Traits::kStages) {
+      WaitAsyncCopies<(static_cast<int>(Traits::kStages) - 1) * kGroups>();
+    } else {
+      WaitAsyncCopies<kGroups>();
+    }
+    SyncWarp();
   }
 
   // Starts the copies of the next tile into `stage`, if there is one, in kGroups groups. `paced`:

@@ -307,18 +307,20 @@ void Decoder::Attend(const DecoderLayer& layer, uint32_t index) {
   const KvView kv = kv_cache_.View(index);
   // K and V are written first, then read back as the cache stores them, so that a token sees the
   // same numbers whether its context was computed in this step or long ago.
-  backend_.RopeKvStore({.qkv = act_.qkv.data(),
-                        .positions = in_.positions(),
-                        .slot_mapping = in_.slot_mapping(),
-                        .cos_sin = cos_sin_.as<float>(),
-                        .kv = kv,
-                        .num_saturated = &num_saturated_,
-                        .num_tokens = in_.num_tokens(),
-                        .num_heads = config_.num_heads,
-                        .qkv_bias = layer.qkv_bias.as<float>(),
-                        .q_norm = layer.q_norm.as<float>(),
-                        .k_norm = layer.k_norm.as<float>(),
-                        .norm_eps = config_.rms_norm_eps});
+  const RopeKvStoreParams rope = {.qkv = act_.qkv.data(),
+                                  .positions = in_.positions(),
+                                  .slot_mapping = in_.slot_mapping(),
+                                  .cos_sin = cos_sin_.as<float>(),
+                                  .kv = kv,
+                                  .num_saturated = &num_saturated_,
+                                  .num_tokens = in_.num_tokens(),
+                                  .num_heads = config_.num_heads,
+                                  .qkv_bias = layer.qkv_bias.as<float>(),
+                                  .q_norm = layer.q_norm.as<float>(),
+                                  .k_norm = layer.k_norm.as<float>(),
+                                  .norm_eps = config_.rms_norm_eps};
+  const bool fused = in_.may_fuse_rope() && kv.stats.largest_bits == nullptr;
+  if (!fused) backend_.RopeKvStore(rope);
   backend_.PagedAttention({.qkv = act_.qkv.data(),
                            .out = act_.attended.data(),
                            .kv = kv,
@@ -330,7 +332,8 @@ void Decoder::Attend(const DecoderLayer& layer, uint32_t index) {
                            .num_heads = config_.num_heads,
                            .max_blocks_per_seq = in_.max_blocks_per_seq(),
                            .sm_scale = sm_scale_,
-                           .window = config_.Layer(index).window});
+                           .window = config_.Layer(index).window,
+                           .rope = fused ? &rope : nullptr});
 }
 
 SampleParams Decoder::ParamsOf(std::span<const SampleRow> rows, std::span<SampleResult> results,

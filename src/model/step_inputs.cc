@@ -62,8 +62,10 @@ void StepInputs::ChooseShape(const StepPlan& plan, const Backend& backend) {
         std::max(max_blocks_per_seq_, BlocksFor(SeqLen(slice), limits_.block_size));
   }
   has_single_tokens_ = num_tokens_ <= limits_.max_num_seqs;
+  may_fuse_rope_ = backend.FusesRope();
   for (const ScheduledSlice& slice : plan.slices) {
     has_single_tokens_ = has_single_tokens_ && slice.token_ids.size() <= backend.FewTokens();
+    may_fuse_rope_ = may_fuse_rope_ && slice.token_ids.size() == 1;
   }
   if (!has_single_tokens_) return;
   const uint32_t padded = backend.PaddedBatch(num_tokens_);

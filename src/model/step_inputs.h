@@ -38,11 +38,15 @@ class StepInputs {
   uint32_t num_logits_rows() const { return num_logits_rows_; }
   // Row length of block_tables: the longest table of this step, or more.
   uint32_t max_blocks_per_seq() const { return max_blocks_per_seq_; }
+  // Whether PagedAttentionParams::rope may be given: Backend::FusesRope, and each token is its
+  // sequence's only new one.
+  bool may_fuse_rope() const { return may_fuse_rope_; }
   // Equal for steps whose counts and pointers here are equal, so that their launches are too; 0 for
   // a step that is no such step of single tokens, or has no logits.
   uint64_t record_key() const {
     const bool has_key = has_single_tokens_ && num_logits_rows_ > 0;
-    return has_key ? uint64_t{num_seqs_} << 32 | max_blocks_per_seq_ : 0;
+    if (!has_key) return 0;
+    return uint64_t{num_seqs_} << 32 | uint64_t{may_fuse_rope_} << 31 | max_blocks_per_seq_;
   }
 
   const TokenId* token_ids() const { return Device<TokenId>(token_ids_); }  // [num_tokens]
@@ -89,6 +93,7 @@ class StepInputs {
   size_t words_used_ = 0;
 
   bool has_single_tokens_ = false;
+  bool may_fuse_rope_ = false;
   uint32_t num_seqs_ = 0;
   uint32_t num_tokens_ = 0;
   uint32_t num_logits_rows_ = 0;

@@ -1,7 +1,7 @@
 #include "model/warm_up.h"
 
 #include <algorithm>
-#include <array>
+#include <span>
 #include <vector>
 
 #include "model/kv_cache.h"
@@ -39,10 +39,10 @@ SampleRow Filtered() {
   return row;
 }
 
-// One sequence of zeros.
-class ZeroSequence {
+// Sequences of zeros.
+class ZeroSequences {
  public:
-  ZeroSequence(const StepLimits& limits, Model& model)
+  ZeroSequences(const StepLimits& limits, Model& model)
       : limits_(limits),
         model_(model),
         tokens_(limits.max_num_batched_tokens, TokenId{0}),
@@ -56,7 +56,8 @@ class ZeroSequence {
     return static_cast<uint32_t>(std::min<uint64_t>(in_cache, limits_.max_model_len));
   }
 
-  // Computes `count` tokens from `first` on, and samples after the last. As many as fit.
+  // Computes `count` tokens of one sequence from `first` on, and samples after the last. As many as
+  // fit.
   void Step(uint32_t first, uint32_t count, const SampleRow& row) {
     count = std::min({count, limits_.max_num_batched_tokens, NumPositions() - first});
     StepPlan plan;
@@ -66,11 +67,34 @@ class ZeroSequence {
                            .num_logits_rows = 1});
     plan.num_tokens = count;
     plan.num_logits_rows = 1;
-    std::array<SampleResult, 1> results;
-    model_.Sample({&row, 1}, results, model_.Forward(plan));
+    Run(plan, row);
+  }
+
+  // Computes one token of each of `count` sequences, at the same `position` of blocks of their own,
+  // and samples after each. As many as fit.
+  void StepEach(uint32_t position, uint32_t count, const SampleRow& row) {
+    const uint32_t num_blocks = position / limits_.block_size + 1;
+    const auto in_cache = static_cast<uint32_t>(table_.size()) - num_blocks + 1;
+    count = std::min({count, limits_.max_num_seqs, limits_.max_num_batched_tokens,
+                      limits_.max_num_logits_rows, in_cache});
+    StepPlan plan;
+    for (uint32_t i = 0; i < count; ++i) {
+      plan.slices.push_back({.token_ids = {tokens_.data(), 1},
+                             .first_position = position,
+                             .block_table = std::span(table_).subspan(i),
+                             .num_logits_rows = 1});
+    }
+    plan.num_tokens = plan.num_logits_rows = count;
+    Run(plan, row);
   }
 
  private:
+  void Run(const StepPlan& plan, const SampleRow& row) {
+    const std::vector<SampleRow> rows(plan.num_logits_rows, row);
+    std::vector<SampleResult> results(rows.size());
+    model_.Sample(rows, results, model_.Forward(plan));
+  }
+
   const StepLimits limits_;
   Model& model_;
   const std::vector<TokenId> tokens_;
@@ -80,14 +104,18 @@ class ZeroSequence {
 }  // namespace
 
 void WarmUp(const StepLimits& limits, Model& model) {
-  ZeroSequence sequence(limits, model);
-  const uint32_t end = std::min(sequence.NumPositions(), kContext);
+  ZeroSequences sequences(limits, model);
+  const uint32_t end = std::min(sequences.NumPositions(), kContext);
   const auto back = [&](uint32_t count) { return end > count ? end - count : 0; };
-  sequence.Step(0, kPromptTokens, Greedy());
-  sequence.Step(back(kRestTokens), kRestTokens, Sampled());
+  sequences.Step(0, kPromptTokens, Greedy());
+  sequences.Step(back(kRestTokens), kRestTokens, Sampled());
   for (const uint32_t few : kFewTokens) {
-    // The first of a kind runs plainly, the second is recorded.
-    for (const SampleRow& row : {Filtered(), Greedy()}) sequence.Step(back(few), few, row);
+    // The first of a kind runs plainly, the second is recorded. Where a device launches otherwise
+    // for tokens of several sequences, so are these.
+    for (const SampleRow& row : {Filtered(), Greedy()}) {
+      sequences.Step(back(few), few, row);
+      sequences.StepEach(back(few), few, row);
+    }
   }
 
   const TokenCount count = {TokenId{0}, 1};
@@ -101,7 +129,7 @@ void WarmUp(const StepLimits& limits, Model& model) {
   adjusted.banned = &banned;
   adjusted.num_counts = adjusted.num_biases = adjusted.num_banned = 1;
   adjusted.num_logprobs = 1;
-  sequence.Step(back(1), 1, adjusted);
+  sequences.Step(back(1), 1, adjusted);
 }
 
 }  // namespace kvs

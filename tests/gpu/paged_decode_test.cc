@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gpu/paged_problem.h"
+#include "gpu/rope_problem.h"
 
 namespace kvs::gpu {
 namespace {
@@ -39,7 +40,7 @@ void ExpectMatches(const PagedCase& c, const std::vector<PagedSeq>& seqs, uint64
   // a kernel that may still run, where the device can.
   for (const bool dependent : {false, true}) {
     launch.dependent = dependent && (launch.facts->major == 0 || launch.facts->major >= 9);
-    decode.Run(problem.Params(), launch);
+    decode.Run(problem.Params(), nullptr, launch);
     auto got = problem.Out();
     for (size_t i = 0; i < got.size(); ++i) {
       if (want[i] == 0.0) got[i] = 0.0f;  // rows of sequences that are not decoded
@@ -121,9 +122,9 @@ TEST(GpuPagedDecode, JoinsPartsThatAreNotNumbers) {
     const DeviceArray<float> nans(std::vector<float>(c.num_kv_heads, std::nanf("")));
     PagedAttentionParams broken = problem.Params();
     broken.kv.k_scale = nans.data();
-    decode.Run(broken, launch);
+    decode.Run(broken, nullptr, launch);
     for (const float value : problem.Out()) EXPECT_TRUE(std::isnan(value));
-    decode.Run(problem.Params(), launch);
+    decode.Run(problem.Params(), nullptr, launch);
     EXPECT_LT(RelativeRms(problem.Out(), problem.Want([](const PagedSeq&) { return false; })),
               6e-3);
   }
@@ -138,6 +139,34 @@ TEST(GpuPagedDecode, HonoursTheWindow) {
   for (const uint32_t window : {1u, 16u, 64u, 100u, 4096u}) {
     ExpectMatches({.window = window}, {{1, 1}, {64, 1}, {100, 1}, {101, 1}, {777, 1}}, window);
     ExpectMatches({.dtype = KvCacheDType::kF8E4M3, .window = window}, {{300, 1}, {64, 1}}, window);
+  }
+}
+
+TEST(GpuPagedDecode, DoesTheWorkOfRope) {
+  for (const KvCacheDType dtype : kDTypes) {
+    for (const uint32_t head_dim : {64u, 128u, 256u}) {
+      for (const uint32_t group : {1u, 4u, 7u, 16u}) {
+        for (const bool dependent : {false, true}) {
+          Launch launch = TestLaunch(group == 7 ? DType::kF16 : DType::kBf16);
+          launch.dependent = dependent && launch.facts->major >= 9;
+          const PagedCase c{
+              .dtype = dtype, .act = launch.act, .head_dim = head_dim, .group = group};
+          ExpectDecodeDoesRope(c,
+                               {{1, 1}, {16, 1}, {17, 1}, {1, 1, true}, {64, 1}, {65, 1}, {700, 1}},
+                               {.has_bias = group != 4, .has_norms = dependent}, launch);
+        }
+      }
+    }
+    for (const uint32_t block_size : {32u, 64u}) {
+      for (const uint32_t window : {0u, 1u, 100u}) {
+        ExpectDecodeDoesRope({.dtype = dtype, .block_size = block_size, .window = window},
+                             {{300, 1}, {5, 1}, {129, 1}, {5000, 1}, {96, 1}}, {},
+                             TestLaunch(DType::kBf16));
+      }
+    }
+    std::vector<PagedSeq> many;
+    for (uint32_t i = 0; i < 150; ++i) many.push_back({1 + 7 * i, 1});
+    ExpectDecodeDoesRope({.dtype = dtype}, many, {.has_bias = true}, TestLaunch(DType::kBf16));
   }
 }
 

@@ -29,7 +29,8 @@ struct PagedCase {
 
 struct PagedSeq {
   uint32_t seq_len;
-  uint32_t query_len;  // the last ones
+  uint32_t query_len;       // the last ones
+  bool is_padding = false;  // in the null block
 };
 
 class PagedProblem {
@@ -80,6 +81,13 @@ class PagedProblem {
     return params;
   }
 
+  const PagedCase& the_case() const { return case_; }
+  const std::vector<PagedSeq>& seqs() const { return seqs_; }
+  BlockId BlockOf(size_t seq, uint32_t position) const {
+    return host_tables_[seq * max_blocks_ + position / case_.block_size];
+  }
+  std::vector<uint8_t> Cache() const { return cache_->ToHost(); }
+
   // NaN in every row.
   void ClearOut() const { KVS_GPU(Memset(out_->data(), 0xff, out_->size() * 2)); }
   std::vector<float> Out() const { return Decode16(out_->ToHost(), case_.act); }
@@ -118,7 +126,7 @@ class PagedProblem {
     std::vector<BlockId> tables(seqs_.size() * max_blocks_, kNullBlock);
     size_t next = 0;
     for (size_t s = 0; s < seqs_.size(); ++s) {
-      for (uint32_t b = 0; b * case_.block_size < seqs_[s].seq_len; ++b) {
+      for (uint32_t b = 0; b * case_.block_size < seqs_[s].seq_len && !seqs_[s].is_padding; ++b) {
         tables[s * max_blocks_ + b] = BlockId{ids[next++]};
       }
     }

@@ -16,6 +16,7 @@ class HostBackend : public Backend {
  public:
   uint32_t pad_to = 1;  // batches of single tokens are made a multiple of it
   uint32_t few_tokens = 1;
+  bool fuses_rope = false;
   bool keeps_sampled = false;    // sampled_tokens() is not null
   uint32_t max_num_seqs = 1024;  // what padding must stay within
 
@@ -35,6 +36,7 @@ class HostBackend : public Backend {
     return std::min((num_seqs + pad_to - 1) / pad_to * pad_to, max_num_seqs);
   }
   uint32_t FewTokens() const override { return few_tokens; }
+  bool FusesRope() const override { return fuses_rope; }
   const TokenId* sampled_tokens() const override { return keeps_sampled ? &sampled_ : nullptr; }
 
   Result<std::unique_ptr<LinearWeight>> PackLinear(std::span<const HostMatrix>, DType) override {

@@ -29,4 +29,6 @@ std::optional<DecodeShape> ChooseDecodeShape(KvCacheDType dtype, uint32_t head_d
   return std::nullopt;
 }
 
+bool DecodeFusesRope() { return true; }
+
 }  // namespace kvs::gpu

@@ -14,4 +14,6 @@ std::optional<DecodeShape> ChooseDecodeShape(KvCacheDType dtype, uint32_t head_d
                      0};
 }
 
+bool DecodeFusesRope() { return false; }
+
 }  // namespace kvs::gpu

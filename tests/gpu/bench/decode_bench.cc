@@ -95,8 +95,9 @@ double Measure(KvCacheDType dtype, uint32_t num_seqs, uint32_t seq_len, bool dep
   KVS_GPU(DeviceSynchronize());
   std::vector<std::function<void(const Launch&)>> launches;
   for (size_t i = 0; i < std::max<size_t>(20, problem.num_layers()); ++i) {
-    launches.push_back(
-        [&, i](const Launch& on) { decode.Run(problem.Params(i % problem.num_layers()), on); });
+    launches.push_back([&, i](const Launch& on) {
+      decode.Run(problem.Params(i % problem.num_layers()), nullptr, on);
+    });
   }
   *kv_bytes = problem.kv_bytes();
   return MicrosecondsPerLaunch(launches, launch);

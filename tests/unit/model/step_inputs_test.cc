@@ -192,6 +192,34 @@ TEST(StepInputsOnADevice, LargeTablesHaveRowsOfFewLengths) {
   }
 }
 
+TEST(StepInputsOnADevice, RopeMayBeFusedWhereNoTokenAttendsToAnotherNewOne) {
+  test::HostBackend backend;
+  backend.pad_to = 2;
+  backend.few_tokens = 2;
+  StepLimits limits = kLimits;
+  limits.max_num_seqs = limits.max_num_logits_rows = 8;
+  auto inputs = *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  const TwoDecodes decodes;
+  const std::vector<TokenId> two = {{21}, {22}};
+  StepPlan few;
+  few.slices = {{two, 7, decodes.long_table, 1}};
+  few.num_tokens = 2;
+  few.num_logits_rows = 1;
+  inputs.Fill(decodes.Plan(), backend);
+  const uint64_t plain_key = inputs.record_key();
+  EXPECT_FALSE(inputs.may_fuse_rope());
+  inputs.Fill(few, backend);
+  EXPECT_EQ(inputs.record_key(), plain_key);
+
+  backend.fuses_rope = true;
+  inputs.Fill(few, backend);
+  EXPECT_FALSE(inputs.may_fuse_rope());
+  EXPECT_EQ(inputs.record_key(), plain_key);
+  inputs.Fill(decodes.Plan(), backend);
+  EXPECT_TRUE(inputs.may_fuse_rope());
+  EXPECT_NE(inputs.record_key(), plain_key);
+}
+
 TEST(StepInputsOnADevice, FewTokensOfASequenceStandAsSequencesOfTheirOwn) {
   test::HostBackend backend;
   backend.pad_to = 4;
