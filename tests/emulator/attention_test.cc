@@ -97,7 +97,9 @@ TEST(EmulatedDecode, DoesTheWorkOfRope) {
   for (const KvCacheDType dtype : kDTypes) {
     for (const uint32_t head_dim : {64u, 128u, 256u}) {
       ExpectDecodeDoesRope({.dtype = dtype, .head_dim = head_dim, .num_kv_heads = 1},
-                           {{1, 1}, {17, 1}, {1, 1, true}, {150, 1}}, {}, TestLaunch(DType::kBf16));
+                           {{1, 1}, {17, 1}, {1, 1, true}, {150, 1}},
+                           {.has_bias = IsFp8(dtype), .has_norms = head_dim == 64},
+                           TestLaunch(DType::kBf16));
     }
   }
   for (const uint32_t group : {1u, 7u, 16u}) {

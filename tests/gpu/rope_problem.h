@@ -34,9 +34,10 @@ class RopeProblem {
     }
     const size_t units = params_.num_heads + size_t{2} * c.num_kv_heads;
     auto bias = random.Normals(units * c.head_dim);
+    // Of the first heads of K and V, whose scales are below 1.
     const float large = c.dtype == KvCacheDType::kF8E5M2 ? 6e4f : 1e4f;
-    bias[bias.size() - 3] = large;
     bias[size_t{params_.num_heads} * c.head_dim + 5] = -large;
+    bias[(size_t{params_.num_heads} + c.num_kv_heads) * c.head_dim + 3] = large;
     positions_ = std::make_unique<DeviceArray<uint32_t>>(positions);
     slots_ = std::make_unique<DeviceArray<SlotId>>(slots);
     cos_sin_ = std::make_unique<DeviceArray<float>>(
