@@ -12,6 +12,7 @@
 
 namespace kvs::gpu {
 
+// In one warp, of one pair at a time.
 template <class Traits, class Act>
 class DecodeNewToken {
  public:
@@ -82,17 +83,11 @@ class DecodeNewToken {
 
   // Into a tile whose token `row` is the newest.
   KVS_DEVICE void PutInto(uint8_t* tile, uint32_t row) const {
-    if (lane_ < 2 * Traits::kRowPieces) {
-      const uint32_t piece = lane_ % Traits::kRowPieces;
-      uint8_t* const plane = tile + lane_ / Traits::kRowPieces * Traits::kPlaneBytes;
-      *reinterpret_cast<uint4*>(plane + SwizzledOffset<Traits::kRowBytes>(row, piece)) =
-          reinterpret_cast<const uint4*>(space_)[lane_];
-    }
-    if constexpr (2 * Traits::kRowPieces > kWarpSize) {
-      const uint32_t piece = lane_ % Traits::kRowPieces;
-      uint8_t* const plane = tile + Traits::kPlaneBytes;
-      *reinterpret_cast<uint4*>(plane + SwizzledOffset<Traits::kRowBytes>(row, piece)) =
-          reinterpret_cast<const uint4*>(space_ + Traits::kRowBytes)[piece];
+#pragma unroll
+    for (uint32_t i = lane_; i < 2 * Traits::kRowPieces; i += kWarpSize) {
+      uint8_t* const plane = tile + i / Traits::kRowPieces * Traits::kPlaneBytes;
+      const uint32_t to = SwizzledOffset<Traits::kRowBytes>(row, i % Traits::kRowPieces);
+      *reinterpret_cast<uint4*>(plane + to) = reinterpret_cast<const uint4*>(space_)[i];
     }
     SyncWarp();
   }
@@ -100,7 +95,7 @@ class DecodeNewToken {
  private:
   static constexpr uint32_t kLanes = Traits::kHeadDim / 16;  // that hold a head
   static constexpr uint32_t kHeadsAtOnce = kWarpSize / kLanes;
-  static_assert(kHeadsAtOnce >= 2 && Traits::kRowPieces <= kWarpSize);
+  static_assert(kHeadsAtOnce >= 2);  // K and V
 
   // Of K and V, this lane works on V.
   KVS_DEVICE bool IsV() const { return lane_ / kLanes % 2 != 0; }

@@ -4,7 +4,6 @@
 #include "gpu/paged_decode.h"
 #include "gpu/paged_prefill.h"
 #include "gpu/paged_problem.h"
-#include "gpu/rope_problem.h"
 
 namespace kvs::gpu {
 namespace {
@@ -90,29 +89,6 @@ TEST(EmulatedDecode, MatchesReferenceForGroupsBlocksAndWindows) {
 TEST(EmulatedDecode, JoinsPartsOfLongSequencesAndSkipsPrefill) {
   ExpectDecode({.head_dim = 64, .num_kv_heads = 1}, {{900, 1}});
   ExpectDecode({.head_dim = 64}, {{90, 20}, {33, 1}, {300, 1}});
-}
-
-TEST(EmulatedDecode, DoesTheWorkOfRope) {
-  if (!DecodeFusesRope()) GTEST_SKIP() << "this device's decode kernels leave rotation to its own";
-  for (const KvCacheDType dtype : kDTypes) {
-    for (const uint32_t head_dim : {64u, 128u, 256u}) {
-      ExpectDecodeDoesRope({.dtype = dtype, .head_dim = head_dim, .num_kv_heads = 1},
-                           {{1, 1}, {17, 1}, {1, 1, true}, {150, 1}},
-                           {.has_bias = IsFp8(dtype), .has_norms = head_dim == 64},
-                           TestLaunch(DType::kBf16));
-    }
-  }
-  for (const uint32_t group : {1u, 7u, 16u}) {
-    Launch launch = TestLaunch(DType::kF16);
-    launch.dependent = true;
-    ExpectDecodeDoesRope({.dtype = KvCacheDType::kF8E4M3,
-                          .act = DType::kF16,
-                          .head_dim = 64,
-                          .group = group,
-                          .block_size = 32,
-                          .window = 40},
-                         {{300, 1}, {32, 1}}, {.has_bias = true, .has_norms = true}, launch);
-  }
 }
 
 TEST(EmulatedPrefill, MatchesReferenceForEveryDtypeAndHeadSize) {
