@@ -160,7 +160,6 @@ void PagedDecode::Run(const PagedAttentionParams& params, uint64_t* num_saturate
                       const Launch& launch) {
   plan_.rope = {};
   if (params.rope != nullptr) {
-    KVS_CHECK(DecodeFusesRope());
     KVS_CHECK_OP(params.num_tokens, ==, params.num_seqs);
     KVS_CHECK(params.rope->kv.stats.largest_bits == nullptr);
     static_assert(sizeof(*plan_.rope.num_saturated) == sizeof(*num_saturated));

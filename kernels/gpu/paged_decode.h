@@ -112,6 +112,7 @@ class PagedDecode {
   // REQUIRES: AttentionOp::CheckSupport.
   void Plan(const PagedAttentionParams& params, const Launch& launch);
   // `num_saturated`: where params.rope counts; device memory.
+  // REQUIRES: DecodeFusesRope, where params.rope is set.
   void Run(const PagedAttentionParams& params, uint64_t* num_saturated, const Launch& launch);
 
  private:

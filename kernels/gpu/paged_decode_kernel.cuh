@@ -8,7 +8,7 @@ namespace kvs::gpu {
 
 // Behind the stages.
 template <class Traits>
-KVS_DEVICE DecodeMergeSpace<Traits> MergeSpaceOf(const PagedAttentionParams& params,
+KVS_DEVICE DecodeMergeSpace<Traits> MergeSpaceAt(const PagedAttentionParams& params,
                                                  const DecodePlan& plan, uint8_t* shared) {
   const uint32_t num_warps = plan.shape.num_warps;
   return {shared + num_warps * plan.shape.num_stages * Traits::kStageBytes, num_warps,
@@ -23,7 +23,7 @@ KVS_DEVICE void EndPair(const PagedAttentionParams& params, const DecodePlan& pl
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
   const uint32_t group = params.num_heads / num_kv_heads;
   const uint32_t num_warps = plan.shape.num_warps;
-  const auto space = MergeSpaceOf<Traits>(params, plan, shared);
+  const auto space = MergeSpaceAt<Traits>(params, plan, shared);
   const uint32_t warp = threadIdx.x / kWarpSize, num_states = cut.tile_tokens / Traits::kTokens;
   if (warp < num_states) PublishState(state, space, group, warp, threadIdx.x % kWarpSize);
   __syncthreads();
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kDecodeMaxWarps* kWarpSize)
   const uint32_t group = params.num_heads / params.kv.layout.num_kv_heads;
   const DecodeNewToken<Traits, Act> token(
       params, plan,
-      MergeSpaceOf<Traits>(params, plan, shared).out + warp * group * Traits::kHeadStride);
+      MergeSpaceAt<Traits>(params, plan, shared).out + warp * group * Traits::kHeadStride);
   DecodeQueries<Traits, Act> queries;
   DecodeState<Traits> state;
   float v_scale = 0.0f;

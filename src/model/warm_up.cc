@@ -114,7 +114,7 @@ void WarmUp(const StepLimits& limits, Model& model) {
     // for tokens of several sequences, so are these.
     for (const SampleRow& row : {Filtered(), Greedy()}) {
       sequences.Step(back(few), few, row);
-      sequences.StepEach(back(few), few, row);
+      if (few > 1) sequences.StepEach(back(few), few, row);
     }
   }
 

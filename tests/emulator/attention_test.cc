@@ -11,23 +11,12 @@ namespace {
 constexpr KvCacheDType kDTypes[] = {KvCacheDType::kBf16, KvCacheDType::kF16, KvCacheDType::kF8E4M3,
                                     KvCacheDType::kF8E5M2};
 
-std::string Describe(const PagedCase& c) {
-  return std::string(ToString(c.dtype)) + " " + std::string(ToString(c.act)) + " head_dim " +
-         std::to_string(c.head_dim) + " group " + std::to_string(c.group) + " block " +
-         std::to_string(c.block_size) + " window " + std::to_string(c.window);
-}
-
 void ExpectDecode(const PagedCase& c, const std::vector<PagedSeq>& seqs) {
   SCOPED_TRACE(Describe(c));
   const PagedProblem problem(c, seqs, c.head_dim + c.group);
   Launch launch = TestLaunch(c.act);
-  BackendLimits limits{};
-  limits.max_num_seqs = static_cast<uint32_t>(seqs.size());
-  limits.num_heads = problem.num_heads();
-  limits.num_kv_heads = c.num_kv_heads;
-  limits.head_dim = c.head_dim;
   PagedDecode decode;
-  ASSERT_TRUE(decode.Reserve(limits, *launch.facts));
+  ASSERT_TRUE(decode.Reserve(problem.Limits(), *launch.facts));
   decode.Plan(problem.Params(), launch);
   const auto want = problem.Want([](const PagedSeq& seq) { return seq.query_len != 1; });
   // Twice: what blocks leave for each other must have been taken; loading as in order, and as

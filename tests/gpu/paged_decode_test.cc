@@ -13,26 +13,14 @@ namespace {
 constexpr KvCacheDType kDTypes[] = {KvCacheDType::kBf16, KvCacheDType::kF16, KvCacheDType::kF8E4M3,
                                     KvCacheDType::kF8E5M2};
 
-Result<void> ReserveFor(const PagedProblem& problem, const PagedCase& c, size_t num_seqs,
-                        const Launch& launch, PagedDecode& decode) {
-  BackendLimits limits{};
-  limits.max_num_seqs = static_cast<uint32_t>(num_seqs);
-  limits.num_heads = problem.num_heads();
-  limits.num_kv_heads = c.num_kv_heads;
-  limits.head_dim = c.head_dim;
-  return decode.Reserve(limits, *launch.facts);
-}
-
 void ExpectMatches(const PagedCase& c, const std::vector<PagedSeq>& seqs, uint64_t seed,
                    const DeviceFacts* facts = nullptr) {
-  SCOPED_TRACE(std::string(ToString(c.dtype)) + " head_dim " + std::to_string(c.head_dim) +
-               " group " + std::to_string(c.group) + " block " + std::to_string(c.block_size) +
-               " window " + std::to_string(c.window) + " seed " + std::to_string(seed));
+  SCOPED_TRACE(Describe(c) + " seed " + std::to_string(seed));
   const PagedProblem problem(c, seqs, seed);
   Launch launch = TestLaunch(c.act);
   if (facts != nullptr) launch.facts = facts;
   PagedDecode decode;
-  ASSERT_TRUE(ReserveFor(problem, c, seqs.size(), launch, decode));
+  ASSERT_TRUE(decode.Reserve(problem.Limits(), *launch.facts));
   decode.Plan(problem.Params(), launch);
   const auto is_not_decode = [](const PagedSeq& seq) { return seq.query_len != 1; };
   const auto want = problem.Want(is_not_decode);
@@ -117,7 +105,7 @@ TEST(GpuPagedDecode, JoinsPartsThatAreNotNumbers) {
     const PagedProblem problem(c, {{5000, 1}}, 1);
     const Launch launch = TestLaunch(c.act);
     PagedDecode decode;
-    ASSERT_TRUE(ReserveFor(problem, c, 1, launch, decode));
+    ASSERT_TRUE(decode.Reserve(problem.Limits(), *launch.facts));
     decode.Plan(problem.Params(), launch);
     const DeviceArray<float> nans(std::vector<float>(c.num_kv_heads, std::nanf("")));
     PagedAttentionParams broken = problem.Params();

@@ -12,10 +12,7 @@ constexpr KvCacheDType kDTypes[] = {KvCacheDType::kBf16, KvCacheDType::kF16, KvC
                                     KvCacheDType::kF8E5M2};
 
 std::string Describe(PrefillPath path, const PagedCase& c) {
-  return std::string(path == PrefillPath::kHopper ? "hopper " : "portable ") +
-         std::string(ToString(c.dtype)) + " head_dim " + std::to_string(c.head_dim) + " group " +
-         std::to_string(c.group) + " block " + std::to_string(c.block_size) + " window " +
-         std::to_string(c.window);
+  return (path == PrefillPath::kHopper ? "hopper " : "portable ") + Describe(c);
 }
 
 // The paths that serve this head_dim here.

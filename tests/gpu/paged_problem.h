@@ -7,10 +7,12 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "gpu/gpu_test_util.h"
 #include "gpu/paged_prefill.h"
+#include "kvserve/backend.h"
 #include "kvserve/kernel_params.h"
 #include "kvserve/kv_layout.h"
 #include "reference/naive.h"
@@ -26,6 +28,12 @@ struct PagedCase {
   uint32_t block_size = 16;
   uint32_t window = 0;
 };
+
+inline std::string Describe(const PagedCase& c) {
+  return std::string(ToString(c.dtype)) + " " + std::string(ToString(c.act)) + " head_dim " +
+         std::to_string(c.head_dim) + " group " + std::to_string(c.group) + " block " +
+         std::to_string(c.block_size) + " window " + std::to_string(c.window);
+}
 
 struct PagedSeq {
   uint32_t seq_len;
@@ -82,6 +90,14 @@ class PagedProblem {
   }
 
   const PagedCase& the_case() const { return case_; }
+  BackendLimits Limits() const {
+    BackendLimits limits{};
+    limits.max_num_seqs = static_cast<uint32_t>(seqs_.size());
+    limits.num_heads = num_heads();
+    limits.num_kv_heads = case_.num_kv_heads;
+    limits.head_dim = case_.head_dim;
+    return limits;
+  }
   const std::vector<PagedSeq>& seqs() const { return seqs_; }
   BlockId BlockOf(size_t seq, uint32_t position) const {
     return host_tables_[seq * max_blocks_ + position / case_.block_size];

@@ -82,13 +82,8 @@ inline RopeOutcome RopeThenDecode(const PagedCase& c, const std::vector<PagedSeq
   const RopeProblem rope_problem(problem, rope);
   const RopeKvStoreParams rope_params = rope_problem.Params();
   const DeviceArray<uint64_t> num_saturated(std::vector<uint64_t>{100});
-  BackendLimits limits{};
-  limits.max_num_seqs = static_cast<uint32_t>(seqs.size());
-  limits.num_heads = problem.num_heads();
-  limits.num_kv_heads = c.num_kv_heads;
-  limits.head_dim = c.head_dim;
   PagedDecode decode;
-  EXPECT_TRUE(decode.Reserve(limits, *launch.facts));
+  EXPECT_TRUE(decode.Reserve(problem.Limits(), *launch.facts));
   PagedAttentionParams params = problem.Params();
   Launch in_order = launch;
   in_order.dependent = false;
@@ -109,10 +104,8 @@ inline RopeOutcome RopeThenDecode(const PagedCase& c, const std::vector<PagedSeq
 
 inline void ExpectDecodeDoesRope(const PagedCase& c, const std::vector<PagedSeq>& seqs,
                                  const RopeCase& rope, const Launch& launch) {
-  SCOPED_TRACE(std::string(ToString(c.dtype)) + " head_dim " + std::to_string(c.head_dim) +
-               " group " + std::to_string(c.group) + " block " + std::to_string(c.block_size) +
-               " window " + std::to_string(c.window) + (rope.has_bias ? " bias" : "") +
-               (rope.has_norms ? " norms" : "") + (launch.dependent ? " dependent" : ""));
+  SCOPED_TRACE(Describe(c) + (rope.has_bias ? " bias" : "") + (rope.has_norms ? " norms" : "") +
+               (launch.dependent ? " dependent" : ""));
   const RopeOutcome want = RopeThenDecode(c, seqs, rope, false, launch);
   const RopeOutcome got = RopeThenDecode(c, seqs, rope, true, launch);
   EXPECT_TRUE(got.out == want.out);

@@ -118,12 +118,16 @@ struct TwoDecodes {
   }
 };
 
+StepInputs InputsFor(uint32_t max_num_seqs, test::HostBackend& backend) {
+  StepLimits limits = kLimits;
+  limits.max_num_seqs = limits.max_num_logits_rows = max_num_seqs;
+  return *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+}
+
 TEST(StepInputsOnADevice, PadsDecodeStepsWithTokensThatSeeThemselvesInTheNullBlock) {
   test::HostBackend backend;
   backend.pad_to = 4;
-  StepLimits limits = kLimits;
-  limits.max_num_seqs = limits.max_num_logits_rows = 4;
-  auto inputs = *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  StepInputs inputs = InputsFor(4, backend);
   const TwoDecodes decodes;
   inputs.Fill(decodes.Plan(), backend);
   EXPECT_EQ(inputs.num_seqs(), 4u);
@@ -196,9 +200,7 @@ TEST(StepInputsOnADevice, RopeMayBeFusedWhereNoTokenAttendsToAnotherNewOne) {
   test::HostBackend backend;
   backend.pad_to = 2;
   backend.few_tokens = 2;
-  StepLimits limits = kLimits;
-  limits.max_num_seqs = limits.max_num_logits_rows = 8;
-  auto inputs = *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  StepInputs inputs = InputsFor(8, backend);
   const TwoDecodes decodes;
   const std::vector<TokenId> two = {{21}, {22}};
   StepPlan few;
@@ -224,9 +226,7 @@ TEST(StepInputsOnADevice, FewTokensOfASequenceStandAsSequencesOfTheirOwn) {
   test::HostBackend backend;
   backend.pad_to = 4;
   backend.few_tokens = 3;
-  StepLimits limits = kLimits;
-  limits.max_num_seqs = limits.max_num_logits_rows = 8;
-  auto inputs = *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  StepInputs inputs = InputsFor(8, backend);
   const TwoDecodes decodes;
   const std::vector<TokenId> rest = {{21}, {22}, {23}};
   StepPlan plan;
@@ -256,8 +256,7 @@ TEST(StepInputsOnADevice, FewTokensOfASequenceStandAsSequencesOfTheirOwn) {
   EXPECT_EQ(inputs.num_seqs(), 2u);
   EXPECT_EQ(inputs.num_logits_rows(), 2u);
   backend.few_tokens = 3;
-  limits.max_num_seqs = 3;
-  auto fewer = *StepInputs::Make(limits, {.vocab_size = 100, .num_blocks = 20}, backend);
+  StepInputs fewer = InputsFor(3, backend);
   fewer.Fill(plan, backend);
   EXPECT_EQ(fewer.num_seqs(), 2u);
   plan.slices = {{rest, 7, decodes.long_table, 0}};
