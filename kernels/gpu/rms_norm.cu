@@ -23,28 +23,42 @@ KVS_DEVICE float SumSquares(const Vec8<T>& values) {
   return sum;
 }
 
-template <class T>
-KVS_DEVICE Vec8<T> Scaled(const Vec8<T>& values, float factor, const float* weight,
-                          uint32_t piece) {
-  const auto low = reinterpret_cast<const float4*>(weight)[2 * piece];
-  const auto high = reinterpret_cast<const float4*>(weight)[2 * piece + 1];
-  const float weights[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-  Vec8<T> out;
-#pragma unroll
-  for (uint32_t i = 0; i < 8; ++i) {
-    out[i] = FromFloat<T>(ToFloat(values[i]) * factor * weights[i]);
-  }
-  return out;
-}
+// Of the weight, what a piece of a row is multiplied by.
+struct WeightPiece {
+  float4 low, high;
 
-// A block normalizes one row, which it holds in registers: kPieces 16-byte pieces a thread.
+  KVS_DEVICE static WeightPiece Load(const float* weight, uint32_t piece) {
+    const auto* from = reinterpret_cast<const float4*>(weight) + 2 * piece;
+    return {from[0], from[1]};
+  }
+  template <class T>
+  KVS_DEVICE Vec8<T> Scale(const Vec8<T>& values, float factor) const {
+    const float weights[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    Vec8<T> out;
+#pragma unroll
+    for (uint32_t i = 0; i < 8; ++i) {
+      out[i] = FromFloat<T>(ToFloat(values[i]) * factor * weights[i]);
+    }
+    return out;
+  }
+};
+
+// A block normalizes one row, which it holds in registers: kPieces 16-byte pieces a thread. The
+// weight depends on no kernel. It comes from memory, behind what the next kernel begins with if it
+// is asked for any later.
 template <class T, uint32_t kPieces>
 __global__ void __launch_bounds__(kMaxThreads) AddRmsNormKernel(AddRmsNormParams params) {
+  const uint32_t num_pieces = params.dim / 8;
+  WeightPiece weights[kPieces];
+#pragma unroll
+  for (uint32_t i = 0; i < kPieces; ++i) {
+    const uint32_t piece = i * blockDim.x + threadIdx.x;
+    if (piece < num_pieces) weights[i] = WeightPiece::Load(params.weight, piece);
+  }
   AllowNextKernel();
   WaitForPreviousKernel();
   const size_t row = size_t{blockIdx.x} * params.dim;
   T* residual = static_cast<T*>(params.residual) + row;
-  const uint32_t num_pieces = params.dim / 8;
   const T* x = static_cast<const T*>(params.x) + row;
   Vec8<T> values[kPieces];
 #pragma unroll
@@ -68,7 +82,7 @@ __global__ void __launch_bounds__(kMaxThreads) AddRmsNormKernel(AddRmsNormParams
   for (uint32_t i = 0; i < kPieces; ++i) {
     const uint32_t piece = i * blockDim.x + threadIdx.x;
     if (piece >= num_pieces) break;
-    Scaled(values[i], factor, params.weight, piece).Store(out, piece);
+    weights[i].Scale(values[i], factor).Store(out, piece);
   }
 }
 
