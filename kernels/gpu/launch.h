@@ -25,6 +25,7 @@ struct DeviceFacts {
   size_t total_bytes = 0;
   size_t free_bytes = 0;  // when the facts were read
   size_t l2_bytes = 0;
+  int memory_bus_bits = 0;      // 0 with HIP
   size_t max_shared_bytes = 0;  // that one block may ask for
   bool has_fp8_convert = false;
 };

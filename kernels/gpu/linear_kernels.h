@@ -88,8 +88,8 @@ void StreamGemv(const LinearParams& params, const Launch& launch,
 inline constexpr uint32_t kMaxStreamGemmRows = 128;
 
 void PrepareStreamGemm(const DeviceFacts& facts);
-// Whether there are at most kMaxStreamGemmRows rows, out_features is a multiple of 4, and params
-// ask for no more than it does.
+// Whether there are at most kMaxStreamGemmRows rows, out_features is a multiple of 8 (16 with
+// kSiluMul) and in_features of 64, and params ask for no more than it does.
 bool StreamGemmServes(const LinearParams& params, const DeviceFacts& facts);
 // REQUIRES: StreamGemmServes, and a weight, x and out as above.
 void StreamGemm(const LinearParams& params, const Launch& launch);

@@ -53,10 +53,11 @@ KVS_DEVICE uint32_t ChooseTileTokens(const PagedAttentionParams& params, const D
   return halve ? shape.tile_tokens / 2 : shape.tile_tokens;
 }
 
+// What it reads was there before this step's kernels, and only kernels behind it read what it
+// writes: it runs beside those in front, and waits for them at the end.
 __global__ void __launch_bounds__(kPlanThreads)
     PlanDecodeKernel(const KVS_GRID_CONSTANT PagedAttentionParams params,
                      const KVS_GRID_CONSTANT DecodePlan plan) {
-  WaitForPreviousKernel();
   AllowNextKernel();
   const uint32_t num_kv_heads = params.kv.layout.num_kv_heads;
   const uint32_t num_ctas = plan.shape.num_ctas;
@@ -111,6 +112,7 @@ __global__ void __launch_bounds__(kPlanThreads)
     const uint32_t block = token >> params.kv.layout.BlockShift();
     plan.first_blocks[i] = exists ? params.block_tables[row + block].value : 0;
   }
+  WaitForPreviousKernel();
 }
 
 struct Carver {

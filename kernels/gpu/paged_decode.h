@@ -109,7 +109,8 @@ class PagedDecode {
   Result<void> Reserve(const BackendLimits& limits, const DeviceFacts& facts);
   // Plans the sequences of `params` with exactly one new token. The plan serves layers of this KV
   // dtype.
-  // REQUIRES: AttentionOp::CheckSupport.
+  // REQUIRES: AttentionOp::CheckSupport; no kernel since the last launch without Launch::dependent
+  // has written what `params` say of the sequences, or reads the plan before.
   void Plan(const PagedAttentionParams& params, const Launch& launch);
   // `num_saturated`: where params.rope counts; device memory.
   // REQUIRES: DecodeFusesRope, where params.rope is set.

@@ -152,13 +152,13 @@ TEST(GpuLinear, StreamMatchesReference) {
 }
 
 // Besides those of kShapes: tiles of every width, alone and shared, and more than one wave of them.
-constexpr LinearShape kWideShapes[] = {{9000, 264}, {16000, 200}, {25000, 72}, {28672, 136},
-                                       {40004, 72}, {152, 40},    {6000, 136}, {8192, 136},
-                                       {12000, 40}, {16800, 40}};
+constexpr LinearShape kWideShapes[] = {{9000, 320}, {16000, 192}, {25000, 64}, {28672, 128},
+                                       {40008, 64}, {152, 64},    {6000, 192}, {8192, 192},
+                                       {12000, 64}, {16800, 64}};
 
 constexpr bool HasTiles(uint32_t columns, uint32_t split) {
   for (const LinearShape& shape : kWideShapes) {
-    const GemmShape tiles = ChooseGemmShape(shape.out_features, shape.in_features, 64, 132);
+    const GemmShape tiles = ChooseGemmShape(shape.out_features, shape.in_features, 132);
     if (tiles.columns == columns && tiles.split == split) return true;
   }
   return false;

@@ -27,6 +27,17 @@ KVS_DEVICE void CopyBox(void* shared, const TensorMap& map, uint32_t byte, uint3
       : "memory");
 }
 
+// The same of a map by MapOfTiles, from `panel` (of kBoxBytes bytes of a row) and `row` on; row is
+// a multiple of 8.
+KVS_DEVICE void CopyTile(void* shared, const TensorMap& map, uint32_t panel, uint32_t row,
+                         const SharedBarrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
+      "%2, %3, %4}], [%5];" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+      "l"(&map), "r"(0), "r"(panel), "r"(row / 8), "r"(barrier.Address())
+      : "memory");
+}
+
 KVS_DEVICE void PrefetchMap(const TensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }

@@ -3,12 +3,14 @@
 //
 // A tile is kColumns rows of W, which become columns of the result: x is the left operand of a
 // warpgroup's matrix instruction, 64 rows of it, and W the right one. One thread keeps stages of
-// kChunkBytes bytes of their rows on their way by the copy engine. It begins with W before the
-// kernel in front has ended, as W depends on no kernel. Where there are few tiles, two CTAs, a
-// cluster, share each: both have half of the columns, and then give each other half of their sums.
+// one chunk of their rows, kPanels times kBoxBytes bytes, on their way by the copy engine. It
+// begins with W before the kernel in front has ended, as W depends on no kernel. Where there are
+// few tiles, two CTAs, a cluster, share each: both have half of the columns, and then give each
+// other half of their sums.
 #pragma once
 
 #include "gpu/hopper/bulk_copy.cuh"
+#include "gpu/hopper/stream_gemm_shape.h"
 #include "gpu/hopper/wgmma.cuh"
 #include "gpu/linear_kernels.h"
 #include "gpu/mma.cuh"
@@ -28,27 +30,29 @@ struct StreamGemmParams {
   bool out_is_f32;
 };
 
-inline constexpr uint32_t kChunkBytes = kBoxBytes;
-inline constexpr uint32_t kChunkColumns = kChunkBytes / 2;
+static_assert(kPanelColumns * 2 == kBoxBytes);
 inline constexpr uint32_t kGroupRows = 64;  // of x, a warpgroup's
 inline constexpr uint32_t kMaxGemmStages = 14;
 // Stages of W that are asked for before x is there: what is on its way here is the queue that reads
 // of the kernels in front stand in.
 inline constexpr uint32_t kEarlyStages = 4;
-// Neighbouring stages that are asked for together: what their rows have of W lies side by side.
-inline constexpr uint32_t kBatchedStages = 2;
 
 template <class T_, uint32_t kGroups_, uint32_t kColumns_>
 struct GemmTraits {
   using T = T_;
   static constexpr uint32_t kGroups = kGroups_;    // warpgroups that multiply
   static constexpr uint32_t kColumns = kColumns_;  // of a tile
+  static constexpr uint32_t kRows = kGroups * kGroupRows;
+  static constexpr uint32_t kPanels = GemmPanels(kColumns, kRows);  // of a chunk
+  static constexpr uint32_t kChunkBytes = kPanels * kBoxBytes;
+  // Neighbouring stages that are asked for together: what their rows have of W lies side by side.
+  static constexpr uint32_t kBatchedStages = kMaxGemmPanels / kPanels;
   static constexpr uint32_t kBlocks = kColumns / 8;
   static constexpr uint32_t kConsumers = kGroups * kWarpgroupThreads;
   static constexpr uint32_t kThreads = kConsumers + kWarpSize;
-  static constexpr uint32_t kRows = kGroups * kGroupRows;
   static constexpr uint32_t kHalfBytes = kColumns / 2 * kChunkBytes;  // of W
-  static constexpr uint32_t kStageBytes = (kColumns + kRows) * kChunkBytes;
+  static constexpr uint32_t kWeightBytes = 2 * kHalfBytes;
+  static constexpr uint32_t kStageBytes = kWeightBytes + kRows * kChunkBytes;
   // Half of a CTA's sums, for the other one of its cluster.
   static constexpr uint32_t kExchangeBytes = kRows * kColumns / 2 * sizeof(float);
   static_assert(kColumns % 32 == 0 && kColumns <= 256 && kHalfBytes % 1024 == 0);
@@ -106,17 +110,22 @@ struct GemmProducer {
   KVS_DEVICE void CopyWeight(uint32_t slot) const {
     SharedBarrier& full = shared.full[slot];
     uint8_t* const to = stages + slot * Traits::kStageBytes;
-    const uint32_t byte = (items.first_chunk + chunk) * kChunkBytes;
+    const uint32_t panel = (items.first_chunk + chunk) * Traits::kPanels;
     const uint32_t row = items.FirstOutput(params, tile);
     const bool pairs = params.finish == LinearFinish::kSiluMul;
-    full.ArriveExpecting((Traits::kColumns + params.x_box_rows) * kChunkBytes);
-    CopyBox(to, weight_map, byte, row, full);
-    CopyBox(to + Traits::kHalfBytes, weight_map, byte,
-            row + (pairs ? params.num_outputs : Traits::kColumns / 2), full);
+    full.ArriveExpecting((Traits::kColumns + params.x_box_rows) * Traits::kChunkBytes);
+    CopyTile(to, weight_map, panel, row, full);
+    CopyTile(to + Traits::kHalfBytes, weight_map, panel,
+             row + (pairs ? params.num_outputs : Traits::kColumns / 2), full);
   }
   KVS_DEVICE void CopyX(uint32_t slot, uint32_t of_chunk) const {
-    uint8_t* const to = stages + slot * Traits::kStageBytes + Traits::kColumns * kChunkBytes;
-    CopyBox(to, x_map, (items.first_chunk + of_chunk) * kChunkBytes, 0, shared.full[slot]);
+    uint8_t* const to = stages + slot * Traits::kStageBytes + Traits::kWeightBytes;
+#pragma unroll
+    for (uint32_t i = 0; i < Traits::kPanels; ++i) {
+      CopyBox(to + i * Traits::kRows * kBoxBytes, x_map,
+              (items.first_chunk + of_chunk) * Traits::kChunkBytes + i * kBoxBytes, 0,
+              shared.full[slot]);
+    }
   }
 
   // By one thread, like all that follows. Makes the barriers, and asks for what depends on no
@@ -141,7 +150,9 @@ struct GemmProducer {
     for (uint32_t i = 0; i < early; ++i) CopyX(i, i);
     for (uint32_t i = 0; i < early; ++i) at.Advance(params.num_stages);
     while (true) {
-      while (chunk < items.num_chunks) CopyBatch(min(kBatchedStages, items.num_chunks - chunk));
+      while (chunk < items.num_chunks) {
+        CopyBatch(min(Traits::kBatchedStages, items.num_chunks - chunk));
+      }
       tile += items.tile_step;
       if (tile >= params.num_tiles) return;
       chunk = 0;
@@ -175,27 +186,30 @@ struct GemmConsumer {
   template <uint32_t kFirst, uint32_t kCount>
   KVS_DEVICE void MultiplyBlocks(const uint32_t (&x)[4], uint64_t weight) {
     auto& part = reinterpret_cast<float(&)[kCount][4]>(sums[kFirst]);
-    Multiply<T, false>(part, x, Advance(weight, kFirst * 8 * kChunkBytes), true);
+    Multiply<T, false>(part, x, Advance(weight, kFirst * 8 * Traits::kChunkBytes), true);
   }
 
   KVS_DEVICE void MultiplyChunk() {
     const uint32_t lane = threadIdx.x % kWarpSize, row = threadIdx.x / kWarpSize * 16 + lane % 16;
     const uint8_t* const stage = stages + at.slot * Traits::kStageBytes;
-    const uint8_t* const x_row = stage + (Traits::kColumns + row) * kChunkBytes;
-    constexpr uint32_t kSteps = kChunkBytes / 32;
+    const uint8_t* const x_row = stage + Traits::kWeightBytes + row * kBoxBytes;
+    constexpr uint32_t kPanelSteps = kBoxBytes / 32, kSteps = Traits::kPanels * kPanelSteps;
     uint32_t x[kSteps][4];
     shared.full[at.slot].Wait(at.parity);
 #pragma unroll
     for (uint32_t k = 0; k < kSteps; ++k) {
       // Rows of x that are not there are whatever lies here, and become rows that none stores.
-      LoadMatrices(x[k], x_row + ((2 * k + lane / 16) ^ (row & 7)) * 16);
+      const uint32_t panel = k / kPanelSteps, in_panel = k % kPanelSteps;
+      LoadMatrices(x[k], x_row + panel * Traits::kRows * kBoxBytes +
+                             ((2 * in_panel + lane / 16) ^ (row & 7)) * 16);
     }
-    const uint64_t weight = DescribeTile(stage, 0);
+    const uint64_t weight = DescribeTile(stage, 0, 8 * Traits::kChunkBytes);
     BeginProducts();
 #pragma unroll
     for (uint32_t k = 0; k < kSteps; ++k) {
       constexpr uint32_t kBlocks = Traits::kBlocks;
-      const uint64_t columns = Advance(weight, k * 32);
+      const uint64_t columns =
+          Advance(weight, k / kPanelSteps * 8 * kBoxBytes + k % kPanelSteps * 32);
       if constexpr (kBlocks >= 16) MultiplyBlocks<0, 16>(x[k], columns);
       if constexpr (kBlocks >= 32) MultiplyBlocks<16, 16>(x[k], columns);
       if constexpr (kBlocks % 16 >= 8) MultiplyBlocks<kBlocks / 16 * 16, 8>(x[k], columns);

@@ -2,6 +2,8 @@
 
 #include <cudaTypedefs.h>
 
+#include <array>
+
 #include "kvserve/check.h"
 
 namespace kvs::gpu::hopper {
@@ -17,20 +19,26 @@ PFN_cuTensorMapEncodeTiled_v12000 Encoder() {
   return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function);
 }
 
-// `promotion`: what the second-level cache reads at once.
-TensorMap MapOfBoxes(const void* data, cuuint64_t num_rows, cuuint64_t row_bytes, uint32_t box_rows,
-                     CUtensorMapL2promotion promotion) {
+// Bytes of kDims dimensions, the first without gaps; `strides` are those of the others, and
+// `promotion` is what the second-level cache reads at once.
+template <size_t kDims>
+TensorMap MapOf(const void* data, const std::array<cuuint64_t, kDims>& sizes,
+                const std::array<cuuint64_t, kDims - 1>& strides,
+                const std::array<cuuint32_t, kDims>& box, CUtensorMapL2promotion promotion) {
   static const auto encode = Encoder();
-  const cuuint64_t sizes[2] = {row_bytes, num_rows};
-  const cuuint32_t box[2] = {kBoxBytes, box_rows};
-  const cuuint32_t steps[2] = {1, 1};
+  std::array<cuuint32_t, kDims> steps;
+  steps.fill(1);
   TensorMap map;
   const CUresult result =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(data), sizes, &row_bytes,
-             box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, promotion,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, kDims, const_cast<void*>(data), sizes.data(),
+             strides.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   KVS_CHECK_OP(static_cast<int>(result), ==, 0);
   return map;
+}
+TensorMap MapOfBoxes(const void* data, cuuint64_t num_rows, cuuint64_t row_bytes, uint32_t box_rows,
+                     CUtensorMapL2promotion promotion) {
+  return MapOf<2>(data, {row_bytes, num_rows}, {row_bytes}, {kBoxBytes, box_rows}, promotion);
 }
 
 }  // namespace
@@ -46,6 +54,14 @@ TensorMap MapOfKv(const KvView& kv) {
 TensorMap MapOfMatrix(const void* data, uint32_t num_rows, uint32_t row_bytes, uint32_t box_rows) {
   // A box's neighbour, which is asked for next, comes on the way.
   return MapOfBoxes(data, num_rows, row_bytes, box_rows, CU_TENSOR_MAP_L2_PROMOTION_L2_256B);
+}
+
+TensorMap MapOfTiles(const void* data, uint32_t num_rows, uint32_t row_bytes, uint32_t box_rows,
+                     uint32_t box_panels, uint32_t read_bytes) {
+  return MapOf<4>(
+      data, {kBoxBytes, 8, row_bytes / kBoxBytes, num_rows / 8},
+      {row_bytes, kBoxBytes, cuuint64_t{8} * row_bytes}, {kBoxBytes, 8, box_panels, box_rows / 8},
+      read_bytes == 256 ? CU_TENSOR_MAP_L2_PROMOTION_L2_256B : CU_TENSOR_MAP_L2_PROMOTION_L2_128B);
 }
 
 }  // namespace kvs::gpu::hopper

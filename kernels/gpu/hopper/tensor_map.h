@@ -24,4 +24,11 @@ TensorMap MapOfKv(const KvView& kv);
 // outside of the matrix becomes zero.
 TensorMap MapOfMatrix(const void* data, uint32_t num_rows, uint32_t row_bytes, uint32_t box_rows);
 
+// The same of boxes of `box_panels` times kBoxBytes bytes of a row, which the copy engine reads
+// side by side: eight rows of the first kBoxBytes, of the next, and so on, then the next eight
+// rows. So they come to stand, too. num_rows is a multiple of 8, and row_bytes of kBoxBytes.
+// The second-level cache reads `read_bytes` at once, 128 or 256.
+TensorMap MapOfTiles(const void* data, uint32_t num_rows, uint32_t row_bytes, uint32_t box_rows,
+                     uint32_t box_panels, uint32_t read_bytes);
+
 }  // namespace kvs::gpu::hopper

@@ -12,13 +12,15 @@
 namespace kvs::gpu::hopper {
 
 // Describes B at `tile` to the hardware. `panel_bytes` is the distance of panels, and used where
-// B's rows are k and its columns run through more than one panel.
-KVS_DEVICE uint64_t DescribeTile(const void* tile, uint32_t panel_bytes) {
+// B's rows are k and its columns run through more than one panel; `rows_bytes` that of eight rows
+// from the next eight.
+KVS_DEVICE uint64_t DescribeTile(const void* tile, uint32_t panel_bytes,
+                                 uint32_t rows_bytes = 1024) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
-  constexpr uint64_t kEightRows = uint64_t{1024 / 16} << 32;
   // The same in all lanes, which the compiler does not see by itself.
   const uint64_t address = ShuffleFrom(static_cast<uint32_t>(__cvta_generic_to_shared(tile)), 0);
-  return kSwizzle128 | kEightRows | uint64_t{panel_bytes / 16} << 16 | (address & 0x3ffff) >> 4;
+  return kSwizzle128 | uint64_t{rows_bytes / 16} << 32 | uint64_t{panel_bytes / 16} << 16 |
+         (address & 0x3ffff) >> 4;
 }
 
 // The same tile, `bytes` further on.

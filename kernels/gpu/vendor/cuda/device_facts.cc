@@ -60,6 +60,7 @@ Result<DeviceFacts> ReadDeviceFacts(int index) {
   facts.minor = properties.minor;
   facts.num_multiprocessors = properties.multiProcessorCount;
   facts.l2_bytes = static_cast<size_t>(properties.l2CacheSize);
+  facts.memory_bus_bits = properties.memoryBusWidth;
   facts.max_shared_bytes = properties.sharedMemPerBlockOptin;
   facts.has_fp8_convert = properties.major * 10 + properties.minor >= 89;
   KVS_GPU(MemGetInfo(&facts.free_bytes, &facts.total_bytes));
