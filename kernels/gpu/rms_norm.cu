@@ -1,3 +1,4 @@
+#include "gpu/norm_piece.cuh"
 #include "gpu/ops.h"
 #include "gpu/reduce.cuh"
 #include "gpu/vec.cuh"
@@ -23,37 +24,16 @@ KVS_DEVICE float SumSquares(const Vec8<T>& values) {
   return sum;
 }
 
-// Of the weight, what a piece of a row is multiplied by.
-struct WeightPiece {
-  float4 low, high;
-
-  KVS_DEVICE static WeightPiece Load(const float* weight, uint32_t piece) {
-    const auto* from = reinterpret_cast<const float4*>(weight) + 2 * piece;
-    return {from[0], from[1]};
-  }
-  template <class T>
-  KVS_DEVICE Vec8<T> Scale(const Vec8<T>& values, float factor) const {
-    const float weights[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    Vec8<T> out;
-#pragma unroll
-    for (uint32_t i = 0; i < 8; ++i) {
-      out[i] = FromFloat<T>(ToFloat(values[i]) * factor * weights[i]);
-    }
-    return out;
-  }
-};
-
 // A block normalizes one row, which it holds in registers: kPieces 16-byte pieces a thread. The
-// weight depends on no kernel. It comes from memory, behind what the next kernel begins with if it
-// is asked for any later.
+// weight comes from memory, and behind what the next kernel begins with if asked for any later.
 template <class T, uint32_t kPieces>
 __global__ void __launch_bounds__(kMaxThreads) AddRmsNormKernel(AddRmsNormParams params) {
   const uint32_t num_pieces = params.dim / 8;
-  WeightPiece weights[kPieces];
+  NormPiece weights[kPieces];
 #pragma unroll
   for (uint32_t i = 0; i < kPieces; ++i) {
     const uint32_t piece = i * blockDim.x + threadIdx.x;
-    if (piece < num_pieces) weights[i] = WeightPiece::Load(params.weight, piece);
+    if (piece < num_pieces) weights[i] = NormPiece::Load(params.weight, piece);
   }
   AllowNextKernel();
   WaitForPreviousKernel();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "gpu/hopper/stream_gemv_ring.cuh"
+#include "gpu/norm_piece.cuh"
 #include "gpu/reduce.cuh"
 #include "gpu/vec.cuh"
 
@@ -14,25 +15,6 @@ namespace kvs::gpu::hopper {
 
 // Pieces of eight weights of the norm that a thread reads before it waits.
 inline constexpr uint32_t kEarlyPieces = 2;
-
-struct NormPiece {
-  float4 low, high;
-
-  KVS_DEVICE static NormPiece Load(const float* weight, uint32_t piece) {
-    const auto* from = reinterpret_cast<const float4*>(weight) + 2 * piece;
-    return {from[0], from[1]};
-  }
-  template <class T>
-  KVS_DEVICE Vec8<T> Scale(const Vec8<T>& values, float factor) const {
-    const float weights[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    Vec8<T> out;
-#pragma unroll
-    for (uint32_t i = 0; i < 8; ++i) {
-      out[i] = FromFloat<T>(ToFloat(values[i]) * factor * weights[i]);
-    }
-    return out;
-  }
-};
 
 // The rows of x to shared memory, as they are.
 KVS_DEVICE void LoadRows(const StreamGemvParams& params, uint8_t* x, uint32_t stride) {
